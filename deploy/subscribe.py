@@ -9,7 +9,7 @@ import sys
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-TYPES = "caption.final,scene.*,answer.*,session.closed"
+TYPES = "caption.final,scene.caption,answer.*,session.closed"
 
 
 async def follow(service: str, session: str, question: str) -> None:

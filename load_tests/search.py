@@ -27,7 +27,7 @@ from streamsvc.answers import watch_evaluation
 from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.timeline import ranking as timeline_ranking
 from streamsvc.timeline.text import terms, tokens
-from streamsvc.timeline.text_vectors import CHANCE_QUERIES
+from streamsvc.timeline.text_vectors import CHANCE_QUERIES, chance_of
 from streamsvc.timeline.timeline import Timeline
 
 RECORDINGS = (
@@ -142,18 +142,8 @@ def spoken(media: Path) -> Timeline:
     for name in RECORDINGS:
         for words in heard(media, name):
             moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
-            line.add(
-                Cue(
-                    "s",
-                    "main",
-                    moved[0].start,
-                    0.0,
-                    " ".join(word.text for word in moved),
-                    moved,
-                    len(moved),
-                    True,
-                )
-            )
+            text = " ".join(word.text for word in moved)
+            line.add(Cue("s", "main", moved[0].start, 0.0, text, moved, len(moved), True))
         at = line.latest + 5.0
     return line
 
@@ -304,8 +294,12 @@ def main() -> None:
     unheard = [word for word in WORDS.split() if not held & set(terms(word))]
     asked = [*(query for query, _ in [*queries, *itertools.chain(*exacts.values())]), *NONSENSE, *unheard]
     near = {query: vectors @ encoder.vectors([query])[0] for query in asked}
-    to_any = vectors @ encoder.vectors(list(CHANCE_QUERIES)).mean(axis=0)
-    known = {query: timeline_ranking.above_chance(values, to_any) for query, values in near.items()}
+    chance = chance_of(encoder.vectors(list(CHANCE_QUERIES)))
+    to_any = vectors @ chance.mean.astype(np.float32)
+    known = {
+        query: timeline_ranking.above_chance(values, to_any, chance.excess(encoder.vectors([query])[0]))
+        for query, values in near.items()
+    }
 
     def words(query: str) -> NDArray[np.float64]:
         return timeline_ranking.score(texts, wanted(query))

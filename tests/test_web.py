@@ -106,6 +106,38 @@ def test_what_the_model_says_of_a_scene_takes_the_place_of_the_rules_caption_and
     expect(page.locator("#scenes .scene-text")).to_have_text("A grey cat on a mat. by the model")
 
 
+def test_a_scene_caption_by_the_model_grows_below_the_rules_and_is_text(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+
+    def grow(index: int, text: str, scene: str = "scene_1", **more: Any) -> None:
+        fake.send("scene.delta", durable=False, scene_id=scene, index=index, text=text, start=0.0, **more)
+
+    fake.send("keyframe.sampled", start=0.0, reason="first", url=f"/v1/sessions/{SESSION}/frames/0.jpg")
+    fake.send("scene.caption", text="A cat.", start=0.0, end=0.0, evidence=[], by="rule")
+    growing, text = page.locator("#scenes .scene-growing"), page.locator("#scenes .scene-text")
+    grow(0, "A <b>grey</b>")
+    grow(1, " cat <img src=x onerror=alert(1)>")
+    expect(growing).to_have_text("A <b>grey</b> cat <img src=x onerror=alert(1)>")
+    expect(text).to_have_text("A cat.")
+    assert page.locator("#scenes .scene-growing *").count() == 0
+    whole: dict[str, Any] = {"text": "A grey cat.", "start": 0.0, "end": 0.0, "evidence": [], "by": "model"}
+    fake.send("scene.caption", **whole, scene_id="scene_1")
+    expect(text).to_have_text("A grey cat. by the model")
+    expect(growing).to_have_text("")
+    grow(0, "A dog", "scene_2")
+    expect(growing).to_have_text("A dog")
+    grow(1, "", "scene_2", withdrawn=True)
+    expect(growing).to_have_text("")
+    grow(0, "A bird", "scene_3")
+    expect(growing).to_have_text("A bird")
+    grow(2, " with a part lost", "scene_3")
+    expect(growing).to_have_text("")
+    grow(1, " and late", "scene_3")
+    grow(0, "A horse", "scene_4")
+    expect(growing).to_have_text("A horse")
+    expect(text).to_have_text("A grey cat. by the model")
+
+
 def test_a_typed_question_is_answered_with_evidence_that_leads_to_its_place(
     open_page: Open, fake: Fake
 ) -> None:

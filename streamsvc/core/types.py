@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from streamsvc.core.orientation import UPRIGHT, Orientation
 
 SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
-# Regex range of scripts written without blanks: Thai to Myanmar, kana, Han.
-SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"
+SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"  # Thai to Myanmar, kana, Han
 
 Kind = Literal["audio", "video"]
 Outcome = Literal["answer", "closest", "declined"]
@@ -308,6 +307,7 @@ class Scene:
     evidence: tuple[Evidence, ...]
     stages: Stages = ()
     by: Literal["rule", "model"] = "rule"  # "model": by a VLM, unchecked
+    scene_id: str = ""  # of its `SceneDelta`s; "": it had none
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,26 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
+class SceneDelta:
+    """An increment of a scene caption that a VLM has not finished; unchecked, and kept nowhere.
+
+    `scene_id`: of the `Scene` that takes its place. `index`: of the increment, from 0. `start`: of the scene.
+    `withdrawn`: no `Scene` comes of it, and what was shown of it goes; `text` is "".
+    """
+
+    session: str
+    track: str
+    at: float
+    arrived: float
+    scene_id: str
+    index: int
+    text: str
+    start: float
+    stages: Stages = ()
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A part of the answer to one question: an increment, the whole answer, or why there is none.
 
@@ -81,6 +101,7 @@ Unit = (
     | Sight
     | ScreenText
     | Scene
+    | SceneDelta
     | Reply
     | AlertFired
 )

@@ -106,7 +106,13 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "scene.caption": (
         True,
         {"text": _TEXT, **_SPAN, "evidence": _list(_EVIDENCE), "by": {"enum": ["rule", "model"]}},
-        {},
+        {"scene_id": {**_TEXT, "description": "of the scene.delta events that it takes the place of"}},
+    ),
+    # Increments of a caption by a model; where an index is skipped, this subscriber has lost some.
+    "scene.delta": (
+        False,
+        {"scene_id": _TEXT, "index": _COUNT, "text": _TEXT, "start": _NUMBER},
+        {"withdrawn": {"const": True, "description": "no scene.caption comes of it: remove its text"}},
     ),
     "answer.delta": (False, {"question_id": _TEXT, "text": _TEXT}, {}),
     "answer.done": (

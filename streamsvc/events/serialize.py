@@ -25,7 +25,7 @@ from streamsvc.core.types import (
     Translation,
     Word,
 )
-from streamsvc.core.units import AlertFired, Flushed, Reply, Unit
+from streamsvc.core.units import AlertFired, Flushed, Reply, SceneDelta, Unit
 
 # What an error of a question means to its asker; other errors have no reason but their own.
 _REASONS: tuple[tuple[type[StreamsvcError], Reason], ...] = (
@@ -94,7 +94,12 @@ def event_draft(unit: Unit, url: FrameUrl) -> EventDraft:
             return EventDraft("screen.text", body, unit.at, unit.arrived, unit.stages)
         case Scene():
             body = {"text": unit.text, **_span(unit), "evidence": _all(unit.evidence, url), "by": unit.by}
+            body |= {"scene_id": unit.scene_id} if unit.scene_id else {}
             return EventDraft("scene.caption", body, unit.at, unit.arrived, unit.stages)
+        case SceneDelta():
+            body = {"scene_id": unit.scene_id, "index": unit.index, "text": unit.text}
+            body |= {"start": round(unit.start, 3)} | ({"withdrawn": True} if unit.withdrawn else {})
+            return EventDraft("scene.delta", body, unit.at, unit.arrived, unit.stages)
         case Reply():
             return _reply(unit, url)
         case AlertFired():

@@ -270,8 +270,10 @@ def _hits(
     similarity = deviations = None
     if query.vector is not None:
         quotes = [document.quote for document in documents]
-        to_any = None if vectors.chance is None else vectors.similarity(quotes, vectors.chance)
-        similarity = ranking.above_chance(vectors.similarity(quotes, query.vector), to_any)
+        similarity = vectors.similarity(quotes, query.vector)
+        if (chance := vectors.chance) is not None:
+            to_any = vectors.similarity(quotes, chance.mean)
+            similarity = ranking.above_chance(similarity, to_any, chance.excess(query.vector))
     if pictures:
         deviations = np.full(len(documents), np.nan, np.float32)
         deviations[-len(pictures) :] = 0.0

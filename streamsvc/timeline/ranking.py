@@ -22,9 +22,10 @@ MAX_PASSAGE = 30  # words, unless one sentence has more
 MAX_PAUSE = 3.0  # seconds of silence within a passage
 # Chosen on one half of the queries of load_tests/search.py, tested on the other.
 UNRELATED = 0.8  # cosine similarity of unrelated texts (e5)
-# By how much a text must be nearer to a query than to others: three standard deviations of its similarity
-# with unrelated words (e5: 0.0126).
-CHANCE = 0.038
+# By how much a text must be nearer to a query than to unrelated ones (e5: two standard deviations of that),
+# and the best text nearer than both it and the query are to unrelated ones: else nothing here is meant.
+CHANCE = 0.025
+CHANCE_BEST = 0.06
 SIMILARITY_WEIGHT = 1.0  # relative to a text that holds every term, which has 1
 # Not measured: no weights of a vision-text model were at hand. Of 4000 normal deviates 5 exceed 3, none 5.
 Z_CHANCE = 3.0  # deviations up to which a picture does not match
@@ -113,16 +114,19 @@ def search(
     return hits
 
 
-def above_chance(similarity: NDArray[np.float32], to_any: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Similarities with a query, NaN where a text is as near to any other query.
+def above_chance(
+    similarity: NDArray[np.float32], to_any: NDArray[np.float32], excess: float
+) -> NDArray[np.float32]:
+    """Similarities with a query, NaN where a text is as near to any other query; all NaN where the best is.
 
     Args:
         similarity: of each text with the query, shape (n,).
-        to_any: mean similarity of each text with unrelated queries, shape (n,); None: not known, all stay.
+        to_any: mean similarity of each text with unrelated queries, shape (n,).
+        excess: mean similarity of the query with unrelated ones, less that of these with each other.
     """
-    if to_any is None:
-        return similarity
-    return np.where(similarity - to_any < CHANCE, np.float32(np.nan), similarity)
+    margin = similarity - to_any
+    floor = CHANCE if np.nanmax(margin, initial=-1.0) - excess >= CHANCE_BEST else np.inf
+    return np.where(margin < floor, np.float32(np.nan), similarity)
 
 
 def _run(mask: NDArray[np.bool_], index: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -49,6 +50,29 @@ CHANCE_QUERIES = (
 )
 
 Vector = NDArray[np.float16]  # (d,) of unit length
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """What is as near as any query.
+
+    `mean`: the mean vector of unrelated queries, shape (d,); its product with another is how near that is to
+    any of them. `level`: the mean of their products with each other.
+    """
+
+    mean: Vector
+    level: float
+
+    def excess(self, query: Vector) -> float:
+        """How much nearer a query is to unrelated ones than these are to each other."""
+        return float(self.mean.astype(np.float32) @ query.astype(np.float32)) - self.level
+
+
+def chance_of(vectors: NDArray[np.float32]) -> Chance:
+    """The `Chance` of at least two unrelated queries, shape (n, d), unit length."""
+    count, mean = len(vectors), vectors.mean(axis=0)
+    level = (count * float(mean @ mean) - 1) / (count - 1)  # without each one's product with itself
+    return Chance(mean.astype(np.float16), level)
 
 
 class TextVectors:
@@ -102,15 +126,11 @@ class TextVectors:
             return len(CHANCE_QUERIES) - len(self._chance)
 
     @property
-    def chance(self) -> Vector | None:
-        """The mean vector of CHANCE_QUERIES; its product with a text's is how near that is to any query.
-
-        None: not all are known yet.
-        """
+    def chance(self) -> Chance | None:
+        """What is as near as any query; None: not all of CHANCE_QUERIES are known yet."""
         if not self._chance or len(self._chance) < len(CHANCE_QUERIES):
             return None
-        mean: NDArray[np.float32] = np.stack(self._chance).astype(np.float32).mean(axis=0)
-        return mean.astype(np.float16)
+        return chance_of(np.stack(self._chance).astype(np.float32))
 
     async def embed_for(self, seconds: float) -> None:
         """Make vectors of the newest texts for at most about that long."""

@@ -31,7 +31,7 @@ BEHIND = 0.3  # share of that ellipse through which what is around the box may b
 AROUND = 0.15  # of a box's width and height: the frame around it
 EDGE = 1 / 6  # of a picture's width and height: the frame in which the background is looked for
 LEAST = 0.04  # share of a picture that a background has at least
-BAR = 2  # level of a channel, of 32, up to which rows and columns at the edges are bars around the picture
+BAR = 2  # level of a channel, of 32, up to which rows and columns at both ends are bars around the picture
 BITS = 5  # of a channel, as colours are told apart
 _SHADES = ("white gray", "gray black", "pink red", "orange brown", "yellow brown", "red brown", "brown black")
 _BORDER = 5.0  # CIELAB units: so near a border a pixel counts for both sides
@@ -196,12 +196,16 @@ def measure(jpeg: bytes, boxes: Sequence[Rectangle]) -> Colours:
 
 
 def _between_bars(levels: NDArray[np.intp]) -> tuple[slice, slice]:
-    """The rows and columns of a picture without the black bars at its edges; all of a black picture."""
+    """The rows and columns of a picture without equal black bars at both ends; all of a black picture."""
     lit = levels.max(axis=-1) > BAR
-    down, across = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    if not len(down):
-        return slice(None), slice(None)
-    return slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
+    return _lit(lit.any(axis=1)), _lit(lit.any(axis=0))
+
+
+def _lit(lines: NDArray[np.bool_]) -> slice:
+    """The part between bars; black at one end alone is of the picture."""
+    places = np.flatnonzero(lines)
+    bar = min(int(places[0]), len(lines) - 1 - int(places[-1])) if len(places) else 0
+    return slice(bar, len(lines) - bar)
 
 
 def _told_in(cells: NDArray[np.intp]) -> Names:

@@ -4,17 +4,17 @@
 
 Nothing here can check what the model says of a picture, so its captions go on no timeline, and no answer or
 alert stands on them. Where the model fails, is interrupted by a question or has nothing new to say, the
-caption made by rule is all there is.
+caption made by rule is all there is. A caption is shown while it grows (`SceneDelta`), from the first word on
+that says something new; one that comes to nothing is withdrawn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
-from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import structlog
@@ -25,13 +25,14 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.latency import WAIT
 from streamsvc.core.queues import Latest
-from streamsvc.core.types import Evidence, Scene, Sight
+from streamsvc.core.types import Evidence, Scene, Sight, Stages
+from streamsvc.core.units import SceneDelta
 from streamsvc.timeline.keyframe_history import labels_of
 from streamsvc.timeline.lines import Line, new_line
 from streamsvc.timeline.notes import UNLABELLED
-from streamsvc.timeline.text import QUESTION_WORDS, terms
+from streamsvc.vision.caption_text import begun, caption
 from streamsvc.vision.vlm import VlmSession
-from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal
+from streamsvc.vision.vlm_text import clause_end
 
 log = structlog.get_logger()
 NEW_SCENE_REASONS = ("first", "scene")  # keyframe reasons that stand for another scene than before
@@ -44,21 +45,12 @@ SAME_SCENE_SECONDS = 300.0
 IDLE_PATIENCE = 5.0  # seconds that a candidate waits for an idle moment
 GENERATE_SECONDS = 6.0  # for one caption: it is no use once the next scene is there
 MAX_TOKENS = 48  # of a caption
-MAX_WORDS = 20  # of a caption: it is shown whole or not at all
 _FIRST_PROMPT = "Say in one plain sentence of at most 15 words what the picture shows."
 _NEXT_PROMPT = (
     'Before, it was told: "{before}" Say in one plain sentence of at most 15 words what the last picture '
     "shows that is new. If nothing is, answer: nothing new."
 )
 _RULES = " Name no person, quote no text, guess nothing."
-_LEAD = re.compile(
-    r"(?:in the (?:\w+ )?(?:picture|image),?|the (?:\w+ )?(?:picture|image)(?: now)? shows) ", re.IGNORECASE
-)
-_NOTHING_NEW = re.compile(
-    r"\b(?:nothing (?:is |has |was )?(?:new|else|changed|different)|"
-    r"no (?:new|(?:\w+ )?changes?|(?:\w+ )?differences?)|unchanged|"
-    r"(?:the )?same|as before|still|remains?|continues?)\b"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +160,19 @@ class VlmCaptioner:
             new_line("picture", at, at, labels_of(sight) or UNLABELLED, at, key), number=self._numbered + 1
         )
         self._numbered = line.number
-        async with self._context.roles.idle.background(IDLE_PATIENCE):
-            began = clock.now()
-            self._next = began + self._interval
-            sentence = await self._first_sentence(line)
-        self._captioned = sight.embedding
-        text = caption(sentence, [candidate.rule, self._previous[1] if self._previous is not None else ""])
-        if text:
-            self._previous = line, text
-            self._recent.append(at)
-            evidence = (Evidence(at, at, "sight", line.text, at),)
-            stages = (*sight.stages, (WAIT, began), ("describe", clock.now()))
-            self._context.host.dispatch(
-                Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model")
-            )
+        known = candidate.rule, self._previous[1] if self._previous is not None else ""
+        with _Growing(self._context, sight, f"scene_{line.number}", known) as growing:
+            async with self._context.roles.idle.background(IDLE_PATIENCE):
+                growing.began = clock.now()
+                self._next = growing.began + self._interval
+                sentence = await self._first_sentence(line, growing)
+            self._captioned = sight.embedding
+            if text := caption(sentence, known):
+                self._previous = line, text
+                self._recent.append(at)
+                growing.complete(text, Evidence(at, at, "sight", line.text, at))
 
-    async def _first_sentence(self, line: Line) -> str:
+    async def _first_sentence(self, line: Line, growing: _Growing) -> str:
         """The model's first sentence about a picture, shown beside the one that it captioned before."""
         before: list[Line] = []
         question = _FIRST_PROMPT
@@ -203,21 +192,59 @@ class VlmCaptioner:
                     raise WorkerError("the VLM was not shown the picture, or its text was cut off")
                 if end := clause_end(text):
                     return text[:end]
+                growing.grow(text)
         return text
 
 
-def caption(sentence: str, known: Iterable[str]) -> str:
-    """A model's sentence as a caption; "" where it is a refusal, too long, about words, or says nothing new.
+class _Growing:
+    """One caption while the model makes it: complete in the end, or withdrawn as the context is left.
 
     Args:
-        sentence: of the model.
-        known: the caption by rule of the scene, and the caption of the scene before.
+        context: of the session.
+        sight: of the picture.
+        scene_id: of its events.
+        known: as for `caption`.
+
+    `began`: monotonic seconds at which the model was asked.
     """
-    text = clean(sentence)
-    if lead := _LEAD.match(text):
-        text = text[lead.end()].upper() + text[lead.end() + 1 :]
-    if len(text.split()) > MAX_WORDS or is_refusal(text) or is_about_words(text):
-        return ""
-    if _NOTHING_NEW.search(text.lower()):
-        return ""
-    return text if set(terms(text)) - QUESTION_WORDS.union(*map(terms, known)) else ""
+
+    def __init__(self, context: SessionContext, sight: Sight, scene_id: str, known: tuple[str, str]) -> None:
+        self.began = 0.0
+        self._dispatch = context.host.dispatch
+        self._sight = sight
+        self._scene_id = scene_id
+        self._known = known
+        self._shown = ""
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._show("", withdrawn=True)
+
+    def grow(self, unfinished: str) -> None:
+        """Show what is new of the sentence, whole words alone."""
+        text = begun(unfinished, self._known)
+        if len(text) > len(self._shown) and text.startswith(self._shown):
+            self._show(text[len(self._shown) :])
+            self._shown = text
+
+    def complete(self, text: str, evidence: Evidence) -> None:
+        """Publish the caption."""
+        self._shown = ""
+        sight = self._sight
+        head = sight.session, sight.track, sight.at, sight.arrived
+        stages = self._stages()
+        self._dispatch(Scene(*head, text, sight.at, sight.at, (evidence,), stages, "model", self._scene_id))
+
+    def _show(self, text: str, *, withdrawn: bool = False) -> None:
+        sight = self._sight
+        head = sight.session, sight.track, sight.at, sight.arrived
+        named = self._scene_id, self._count, text, sight.at
+        self._dispatch(SceneDelta(*head, *named, self._stages(), withdrawn))
+        self._count += 1
+
+    def _stages(self) -> Stages:
+        return (*self._sight.stages, (WAIT, self.began), ("describe", clock.now()))

@@ -231,6 +231,7 @@ function listen(to) {
   on("sight.ready", (event) => scenes.sight(event));
   on("screen.text", (event) => scenes.screenText(event));
   on("scene.caption", (event) => scenes.caption(event));
+  on("scene.delta", (event) => scenes.delta(event));
   on("answer.delta", (event) => answers.delta(event));
   on("answer.done", (event) => ($("answer-said").textContent = answers.done(event)));
   on("alert.fired", (event) => watches.alert(event, fresh));

@@ -6,6 +6,7 @@
 import { Follower, SURE, counted, make, markWithin, span, time } from "./views.js";
 
 const MOST = 150; // rows kept on the page
+const GROWING_MS = 10_000; // a caption of which nothing more has come for so long was withdrawn, and that was lost
 const SIGHT_MS = 1500; // a keyframe that nothing has been seen on for so long opens its row by itself
 
 /** Whether two titles are the same text, give or take a misread letter. */
@@ -67,6 +68,7 @@ export class Scenes {
   constructor(list, { load, onPicture, button }) {
     Object.assign(this, { list, load, onPicture });
     this.placing = Promise.resolve();
+    this.growing = null; // the caption that a model is making: { id, text, next, row, timer }
     this.frames = new Map(); // keyframe id -> { id, at, address, labels, row, timer }
     this.follower = new Follower(list.parentElement, button, "start");
   }
@@ -107,11 +109,51 @@ export class Scenes {
   }
 
   caption(event) {
-    const frame = [...this.frames.values()].findLast(({ at }) => at <= event.start + 0.25);
+    if (event.scene_id === this.growing?.id) this._stopGrowing();
+    const frame = this._frameAt(event.start);
     frame?.placed.then(() => this._caption(frame, event));
   }
 
+  /** A caption that a model is making, shown below the one that is there; one of which a part was lost is not. */
+  delta({ scene_id: id, index, text, start, withdrawn }) {
+    const frame = this._frameAt(start);
+    if (index === 0) {
+      this._stopGrowing();
+      this.growing = { id, text: "", next: 0, row: null };
+      const growing = this.growing;
+      frame?.placed.then(() => {
+        growing.row = frame.row;
+        this._grow(growing);
+      });
+    }
+    const growing = this.growing;
+    if (growing?.id !== id) return;
+    if (withdrawn || index !== growing.next) return void this._stopGrowing();
+    growing.next += 1;
+    growing.text += text;
+    this._grow(growing);
+  }
+
+  _grow(growing) {
+    if (growing !== this.growing || !growing.row) return;
+    growing.row.querySelector(".scene-growing").textContent = growing.text;
+    clearTimeout(growing.timer);
+    growing.timer = setTimeout(() => growing === this.growing && this._stopGrowing(), GROWING_MS);
+  }
+
+  _stopGrowing() {
+    const { row, timer } = this.growing ?? {};
+    this.growing = null;
+    clearTimeout(timer);
+    row?.querySelector(".scene-growing").replaceChildren();
+  }
+
+  _frameAt(start) {
+    return [...this.frames.values()].findLast(({ at }) => at <= start + 0.25);
+  }
+
   clear() {
+    this._stopGrowing();
     this.frames.clear();
     this.list.replaceChildren();
     this.follower.jump();
@@ -181,6 +223,7 @@ export class Scenes {
         { className: "scene-body" },
         make("p", {}, time(frame.at)),
         make("p", { className: "scene-text" }),
+        make("p", { className: "scene-growing" }),
         make("p", { className: "scene-title" }),
         make("p", { className: "tags" }),
       ),

@@ -22,7 +22,7 @@ from tests.builders.session import OPUS, Models, Sender
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, models: Models | None = None, **groups: dict[str, Any]
+    folder: Path, models: Models | None = None, /, **groups: dict[str, Any]
 ) -> AsyncIterator[Service]:
     """A service whose workers never start, with stand-in models."""
     server = {"data_dir": folder, **groups.get("server", {})}

@@ -32,6 +32,7 @@ async def recorded(
     pictures: bool = False,
     clients: bool = False,
     models: Models | None = None,
+    **groups: dict[str, Any],
 ) -> Path:
     """Record a session in a service; returns a copy of its bundle.
 
@@ -41,10 +42,11 @@ async def recorded(
         pictures: with video.
         clients: they ask, watch and change it, and the load changes.
         models: None: those of the stage, and an encoder of words.
+        groups: settings.
     """
     models = models or Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
     frames = [frame for frame in packets(folder, seconds) if pictures or frame.kind == "audio"]
-    async with serving(folder / "data", models, store={"record": "all"}) as service:
+    async with serving(folder / "data", models, store={"record": "all"}, **groups) as service:
         session = await service.sessions.create(name="taped")
         await asyncio.sleep(0)
         session.media.attach(Sender(*((OPUS, VP8) if pictures else (OPUS,))))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from tests.builders.fake_service import serving
 from tests.builders.recorded import Changed, changed, recorded, same
 from tests.builders.session import Models
 from tests.fakes import engines_by_name
+from tests.fakes.embed_role import routing_role
+from tests.fakes.vlm_role import ROUTES, Model, Seeing
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -125,6 +128,16 @@ def test_the_words_of_the_screen_go_to_the_recogniser_as_they_went_when_recorded
 
     old = played(changed(bundle, without_setting))
     assert old.divergences == sum(terms is not None for terms in models.given)  # no terms were given then
+
+
+def test_a_scene_caption_that_grows_is_replayed_word_by_word(stage: asyncio.Runner, tmp_path: Path) -> None:
+    model = Model(tells=[0.3, "A grey", 0.2, " dog", " on a", 0.2, " mat."], affinity=ANY)
+    seeing = Seeing(model, routing_role(**ROUTES))
+    groups: dict[str, Any] = {"models": {"profile": "gpu"}, "think": {"model": "seer", "scenes": True}}
+    one = played(stage.run(recorded(tmp_path, pictures=True, models=seeing, **groups)))
+    assert (one.first, one.divergences) == ("", 0)
+    told = [event["text"] for event in one.events if event.get("scene_id")]
+    assert told == ["A grey", " dog on", " a", "A grey dog on a mat."]
 
 
 def test_a_recording_of_real_time_and_threads_is_replayed_in_its_order_each_time(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from streamsvc.core.types import (
     Word,
     Words,
 )
-from streamsvc.core.units import AlertFired, Flushed, Reply
+from streamsvc.core.units import AlertFired, Flushed, Reply, SceneDelta
 from streamsvc.events import schema
 from streamsvc.events.serialize import event_draft
 
@@ -47,6 +47,12 @@ UNITS: list[tuple[str, Any]] = [
     ("caption.partial", Cue(**HEAD, text="Once upon", words=WORDS, stable=1, final=False)),
     ("caption.translation", Translation(**HEAD, of="e.1", text="Once", language="en", start=1.0, end=2.0)),
     ("scene.caption", Scene(**HEAD, text="A cat.", start=1.0, end=2.0, evidence=EVIDENCE)),
+    (
+        "scene.caption",
+        Scene(**HEAD, text="A cat.", start=1.0, end=2.0, evidence=(), by="model", scene_id="scene_1"),
+    ),
+    ("scene.delta", SceneDelta(**HEAD, scene_id="scene_1", index=0, text="A cat", start=1.0)),
+    ("scene.delta", SceneDelta(**HEAD, scene_id="scene_1", index=1, text="", start=1.0, withdrawn=True)),
     ("answer.done", Reply("q", 1.0, 5.0, Answer("q", "Yes.", supported=True, evidence=EVIDENCE), "me")),
     ("answer.done", Reply("q", 1.0, 5.0, Cancelled("this question was cancelled"), "me")),
     ("answer.delta", Reply("q", 1.0, 5.0, Delta("q", "Yes"), None)),
@@ -147,3 +153,12 @@ def test_only_a_stated_answer_is_supported_and_only_a_declined_one_has_a_reason(
 def test_words_are_not_published_as_they_are() -> None:
     with pytest.raises(TypeError, match="Words"):
         event_draft(Words(**HEAD, words=WORDS, stable=1, final=False), str)
+
+
+def test_only_an_increment_that_takes_others_back_says_so() -> None:
+    deltas = [event_draft(unit, str).body for kind, unit in UNITS if kind == "scene.delta"]
+    assert [body.get("withdrawn") for body in deltas] == [None, True]
+    assert [(body["scene_id"], body["index"], body["text"]) for body in deltas] == [
+        ("scene_1", 0, "A cat"),
+        ("scene_1", 1, ""),
+    ]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.core import clock
+from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.events.log import EventLog
@@ -48,6 +48,24 @@ async def test_a_slow_subscriber_loses_ephemeral_events_first() -> None:
     events = await received(subscription)
     assert [event["seq"] for event in events if "seq" in event] == [1, 2, 3, 4, 5, 6]
     assert subscription.dropped > 0
+
+
+async def test_increments_of_a_scene_caption_go_first_and_are_counted_and_the_caption_stays() -> None:
+    counted = metrics.events_dropped.labels("scene.delta")
+    before = counted._value.get()
+    log = a_log(Limits(subscriber_events=4))
+    slow, ready = log.subscribe(), log.subscribe()
+    read = []
+    for index in range(9):
+        log.emit("scene.delta", {"scene_id": "scene_1", "index": index, "text": "a ", "start": 0.0})
+        read += await received(ready)
+    body = {"text": "a a.", "start": 0.0, "end": 0.0, "evidence": [], "by": "model", "scene_id": "scene_1"}
+    log.emit("scene.caption", body)
+    read += await received(ready)
+    assert [event.get("index") for event in read] == [*range(9), None]
+    events = await received(slow)
+    assert [event["type"] for event in events] == ["scene.caption"]
+    assert counted._value.get() - before == slow.dropped == 9
 
 
 async def test_a_subscriber_that_falls_further_behind_is_cut_off_and_counted() -> None:

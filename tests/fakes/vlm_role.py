@@ -103,7 +103,7 @@ class Model(FakeRole):
         ]
 
 
-class _Seeing(Models):
+class Seeing(Models):
     """The fake models of a session, with a think role that sees."""
 
     def __init__(self, think: Role, embed: Role) -> None:
@@ -124,7 +124,7 @@ def sighted(think: Role, /, routes: Mapping[str, str] = ROUTES, **groups: Any) -
     """
     groups["think"] = {"model": "seer", **groups.get("think", {})}
     groups.setdefault("models", {"profile": "gpu"})
-    return make(_Seeing(think, routing_role(**routes)), **groups)
+    return make(Seeing(think, routing_role(**routes)), **groups)
 
 
 def jpeg(name: str) -> bytes:

@@ -288,6 +288,22 @@ def test_what_is_as_near_to_any_word_is_not_found() -> None:
     run(main())
 
 
+def test_a_query_that_is_as_near_to_anything_finds_nothing() -> None:
+    def vectors(payload: Payload) -> Payload:
+        rows = {"thing": [1.0, 0.0, 0.0], "storm": [0.9, 0.0, 0.436], "It rains.": [0.9, 0.0, 0.436]}
+        unrelated = [[0.9, 0.436, 0.0], [0.9, -0.436, 0.0]]
+        found = [rows.get(text, unrelated[len(text) % 2]) for text in payload["texts"]]
+        return {"vectors": np.array(found, np.float32)}
+
+    async def main() -> None:
+        search = Searching(said("It rains."), FakeRole({"texts": vectors}))
+        assert [hit.text for hit in await search("storm")] == ["It rains."]
+        assert await search("thing") == []
+        await asyncio.gather(*search.tasks)
+
+    run(main())
+
+
 def test_until_it_is_known_what_is_near_by_chance_a_search_has_no_floor() -> None:
     async def main() -> None:
         slow = FakeRole(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,12 +12,15 @@ from numpy.typing import NDArray
 
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.ranking import (
+    CHANCE,
+    CHANCE_BEST,
     MAX_PASSAGE,
     SIMILARITY_WEIGHT,
     UNNAMED,
     Z_CERTAIN,
     Z_CHANCE,
     WordIndex,
+    above_chance,
     best,
     fused,
     score,
@@ -151,6 +156,25 @@ def test_a_picture_without_labels_is_found_by_its_deviation() -> None:
         deviations=deviations(None, None, None, 1.0, 6.0, 2.9),
     )
     assert [(hit.kind, hit.text, hit.frame) for hit in hits] == [("sight", UNNAMED, 10.0)]
+
+
+def kept(margins: list[float], excess: float = 0.0) -> list[bool]:
+    to_any = np.full(len(margins), 0.8, np.float32)
+    similarity = to_any + np.array(margins, np.float32)
+    return [not math.isnan(value) for value in above_chance(similarity, to_any, excess)]
+
+
+def test_texts_that_a_query_is_about_need_less_than_the_one_that_shows_that_it_is_about_any() -> None:
+    best, low = CHANCE_BEST + 0.001, CHANCE + 0.001
+    assert kept([best, low, CHANCE - 0.001]) == [True, True, False]
+    assert kept([low, low]) == [False, False]
+    assert kept([best, math.nan, low]) == [True, False, True]
+    assert kept([math.nan]) == [False]
+
+
+def test_a_query_that_is_near_to_anything_needs_more_and_a_far_one_less() -> None:
+    assert kept([CHANCE_BEST + 0.001], excess=0.002) == [False]
+    assert kept([CHANCE_BEST - 0.001], excess=-0.002) == [True]
 
 
 def test_a_chance_deviation_is_no_hit_and_a_certain_one_counts_as_equal_meaning() -> None:

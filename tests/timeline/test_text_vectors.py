@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+import pytest
 
 from streamsvc.core.errors import WorkerError
-from streamsvc.timeline.text_vectors import BATCH, TextVectors, embedded
+from streamsvc.timeline.text_vectors import BATCH, TextVectors, chance_of, embedded
 from tests.fakes.embed_role import letters_role
 
 
@@ -61,3 +62,11 @@ async def test_without_a_model_nothing_is_missing_and_nothing_known() -> None:
     assert await vectors.embed_some() == 0
     assert await vectors.query("a", 1.0) is None
     assert await embedded(letters_role(WorkerError("died")), ["a"], 1.0, "query") is None
+
+
+def test_what_is_as_near_as_any_query_is_their_mean_and_how_near_they_are_to_each_other() -> None:
+    unrelated = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8]], np.float32)
+    chance = chance_of(unrelated)
+    assert chance.mean == pytest.approx([1.6 / 3, 1 / 3, 0.8 / 3], abs=1e-3)
+    assert chance.level == pytest.approx((0.0 + 0.6 + 0.0) / 3)
+    assert chance.excess(np.array([1, 0, 0], np.float16)) == pytest.approx(1.6 / 3 - 0.2, abs=1e-3)

@@ -99,6 +99,15 @@ def test_black_bars_around_a_picture_are_neither_it_nor_its_background() -> None
     assert colour.measure(jpeg(plain("black")), []).background == ("black",)
 
 
+@pytest.mark.parametrize("barred", [False, True])
+def test_black_at_one_end_is_a_part_of_the_picture(barred: bool) -> None:
+    picture = plain("green")
+    picture[:, :160] = 0.0
+    if barred:
+        picture[:, -40:] = 0.0
+    assert set(colour.measure(jpeg(picture), []).picture) == {"green", "black"}
+
+
 def test_what_shows_through_beside_a_small_thing_is_not_the_things_colour() -> None:
     found = colour.measure(jpeg(with_thing("purple", "yellow", radius=0.68)), [BOX])
     assert found.boxes == (("purple",),)

@@ -21,8 +21,9 @@ from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
+from streamsvc.core.units import SceneDelta
 from streamsvc.vision.vlm import VlmSession
-from streamsvc.vision.vlm_captions import GENERATE_SECONDS, MAX_TOKENS, MAX_WORDS, VlmCaptioner, caption
+from streamsvc.vision.vlm_captions import GENERATE_SECONDS, MAX_TOKENS, VlmCaptioner
 from tests.builders.session import VP8, Playing, Sender, kinds, packets, send
 from tests.builders.units import sight
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
@@ -134,30 +135,108 @@ def test_the_next_scene_is_asked_of_beside_the_one_before_and_what_was_told_of_t
     virtual.run(main())
 
 
+# --- while it grows ---
+
+
+def deltas(case: Case) -> list[tuple[int, str, bool]]:
+    return [(part.index, part.text, part.withdrawn) for part in case.host.of(SceneDelta)]
+
+
+def test_a_caption_is_shown_word_by_word_from_the_first_that_is_new_and_ends_with_itself(
+    virtual: asyncio.Runner,
+) -> None:
+    async def main() -> None:
+        async with narrating("A c", 0.5, "at", 0.5, " on a b", 0.5, "lue mat", 0.5, " by", " it.") as case:
+            case.note(3.0, "first", "A cat.")
+            await clock.sleep(1.4)
+            assert deltas(case) == []
+            await clock.sleep(0.2)
+            assert deltas(case) == [(0, "A cat on a blue", False)]
+            await clock.sleep(3.0)
+        parts: list[SceneDelta | Scene] = [
+            unit for unit in case.host.units if isinstance(unit, SceneDelta | Scene)
+        ]
+        assert deltas(case)[1:] == [(1, " mat", False), (2, " by", False)]
+        assert [type(part) for part in parts] == [SceneDelta] * 3 + [Scene]
+        assert {part.scene_id for part in parts} == {"scene_1"}
+        assert {(part.at, part.start, part.arrived) for part in parts} == {(3.0, 3.0, 3.0)}
+        assert [name for name, _ in parts[0].stages] == ["wait", "describe"]
+
+    virtual.run(main())
+
+
+def test_increments_joined_are_the_beginning_of_the_caption_and_each_scene_has_an_id_of_its_own(
+    virtual: asyncio.Runner,
+) -> None:
+    async def main() -> None:
+        async with narrating("The picture", " shows", " a **dog**", " on", " a", " sofa", ".") as case:
+            case.note(0.0, "first")
+            await clock.sleep(20.0)
+            case.note(20.0, label="dog")
+            case.model.tells = ["Two birds", " have", " come", " in", "."]
+            await clock.sleep(5.0)
+        for number, scene in enumerate(case.told, 1):
+            mine = [part for part in case.host.of(SceneDelta) if part.scene_id == f"scene_{number}"]
+            assert [part.index for part in mine] == list(range(len(mine)))
+            assert len(mine) >= 3
+            assert scene.text.startswith("".join(part.text for part in mine))
+            assert scene.scene_id == f"scene_{number}"
+        assert case.texts == ["A dog on a sofa.", "Two birds have come in."]
+
+    virtual.run(main())
+
+
 @pytest.mark.parametrize(
-    ("said", "told"),
+    "tells",
     [
-        ("A dog lies on the sofa.", "A dog lies on the sofa."),
-        ("[3] 0:03 Answer: **A dog** lies\non the sofa.", "A dog lies on the sofa."),
-        ("A cat on a mat.", ""),  # known
-        ("The picture shows a cat and a mat.", ""),
-        ("The last picture shows a dog.", "A dog."),
-        ("In the picture, a dog has come in.", "A dog has come in."),
-        ("The picture shows ", ""),
-        ("A mouse.", "A mouse."),
-        ("Nothing new.", ""),
-        ("There is no change.", ""),
-        ("The dog is still on the sofa.", ""),
-        ("I cannot see that.", ""),
-        ('A sign says "Exit".', ""),
-        ("A speaker explains the budget.", ""),
-        ("...", ""),
-        ("", ""),
-        ("A dog and " * (MAX_WORDS // 3) + "a horse run.", ""),
+        ["A dog on", WorkerError("it died")],
+        ["A dog on", 2 * GENERATE_SECONDS, " a mat."],
+        ["A dog on", " a mat that says", " so."],  # becomes none
+        ["dog "] * (MAX_TOKENS + 1),
     ],
 )
-def test_what_is_not_short_new_and_of_the_picture_is_not_told(said: str, told: str) -> None:
-    assert caption(said, ["A cat.", "A cat on a mat."]) == told
+def test_what_was_shown_of_a_caption_that_comes_to_nothing_is_withdrawn(
+    virtual: asyncio.Runner, tells: list[Any]
+) -> None:
+    async def main() -> None:
+        async with narrating(*tells) as case:
+            case.note(0.0)
+            await clock.sleep(20.0)
+            assert case.told == []
+            *shown, last = deltas(case)
+            assert all(text and not withdrawn for _, text, withdrawn in shown)
+            assert shown
+            assert last == (len(shown), "", True)
+
+    virtual.run(main())
+
+
+def test_a_question_withdraws_what_was_shown_at_once(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating("A dog on", 3.0, " a mat.") as case:
+            case.note(0.0)
+            await clock.sleep(1.0)
+            assert deltas(case) == [(0, "A dog", False)]
+            with case.gate.question():
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert deltas(case) == [(0, "A dog", False), (1, "", True)]
+        assert case.told == []
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize("tells", [["A cat", " on", " a mat."], ["Nothing", " is", " new."], ["A", " do"]])
+def test_what_says_nothing_new_is_neither_shown_nor_withdrawn(
+    virtual: asyncio.Runner, tells: list[Any]
+) -> None:
+    async def main() -> None:
+        async with narrating(*tells) as case:
+            case.note(0.0, "first", "A cat on a mat.")
+            await clock.sleep(5.0)
+            assert deltas(case) == []
+
+    virtual.run(main())
 
 
 # --- when it is asked ---
@@ -365,9 +444,10 @@ def test_no_word_of_it_reaches_a_log_line(
     virtual: asyncio.Runner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def main() -> None:
-        async with narrating("A secret cat", WorkerError("it died")) as case:
+        async with narrating("A secret cat ", WorkerError("it died")) as case:
             case.note(0.0, "scene", "A secret dog.")
             await clock.sleep(1.0)
+            assert [part.text for part in case.host.of(SceneDelta)] == ["A secret cat", ""]
 
     virtual.run(main())
     told = "".join(capsys.readouterr())
@@ -460,12 +540,17 @@ async def test_a_real_vision_language_model_tells_of_a_scene(tmp_path: Path) -> 
     pytest.importorskip("torch", reason="needs the extra `gpu`")
     from tests.engines.tiny_vlm import save, taught
 
-    taught(save("qwen2_vl", tmp_path / "tiny"), "A big.")
+    taught(save("qwen2_vl", tmp_path / "tiny"), "Big dw.")
     async with working("engines.vlm", {"models": str(tmp_path), "model": "tiny"}) as think:
-        rule, told = [event for event in await shown(think, tmp_path) if event["type"] == "scene.caption"]
+        rule, delta, told = [
+            event for event in await shown(think, tmp_path) if event["type"].startswith("scene.")
+        ]
     assert (rule["by"], rule["text"]) == ("rule", "A cat.")
-    assert (told["by"], told["text"], told["start"]) == ("model", "A big.", rule["start"])
+    assert (told["by"], told["text"], told["start"]) == ("model", "Big dw.", rule["start"])
     assert [(item["kind"], "url" in item) for item in told["evidence"]] == [("sight", True)]
+    assert (delta["type"], delta["text"], delta["index"]) == ("scene.delta", "Big", 0)
+    assert (delta["scene_id"], delta["start"], "seq" in delta) == (told["scene_id"], told["start"], False)
+    assert "scene_id" not in rule
 
 
 async def test_a_remote_model_is_sent_the_keyframe_alone_and_tells_of_it(tmp_path: Path) -> None:
