@@ -31,7 +31,7 @@ async def recorded(
     seconds: float = 3.0,
     pictures: bool = False,
     clients: bool = False,
-    models: Models | None = None,
+    fakes: Models | None = None,
     **groups: dict[str, Any],
 ) -> Path:
     """Record a session in a service; returns a copy of its bundle.
@@ -41,10 +41,10 @@ async def recorded(
         seconds: of media.
         pictures: with video.
         clients: they ask, watch and change it, and the load changes.
-        models: None: those of the stage, and an encoder of words.
+        fakes: None: those of the stage, and an encoder of words.
         groups: settings.
     """
-    models = models or Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
+    models = fakes or Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
     frames = [frame for frame in packets(folder, seconds) if pictures or frame.kind == "audio"]
     async with serving(folder / "data", models, store={"record": "all"}, **groups) as service:
         session = await service.sessions.create(name="taped")

@@ -113,7 +113,7 @@ def test_the_words_of_the_screen_go_to_the_recogniser_as_they_went_when_recorded
 ) -> None:
     monkeypatch.setattr(perception, "likely_text", lambda page: True)
     models = ReadsTerms()
-    bundle = stage.run(recorded(tmp_path, pictures=True, models=models))
+    bundle = stage.run(recorded(tmp_path, pictures=True, fakes=models))
     assert ["Okafor"] in models.given
     assert models.given[-1] == ["Okafor", "Motikatika"]
     one, other = played(bundle), played(bundle)
@@ -134,7 +134,7 @@ def test_a_scene_caption_that_grows_is_replayed_word_by_word(stage: asyncio.Runn
     model = Model(tells=[0.3, "A grey", 0.2, " dog", " on a", 0.2, " mat."], affinity=ANY)
     seeing = Seeing(model, routing_role(**ROUTES))
     groups: dict[str, Any] = {"models": {"profile": "gpu"}, "think": {"model": "seer", "scenes": True}}
-    one = played(stage.run(recorded(tmp_path, pictures=True, models=seeing, **groups)))
+    one = played(stage.run(recorded(tmp_path, pictures=True, fakes=seeing, **groups)))
     assert (one.first, one.divergences) == ("", 0)
     told = [event["text"] for event in one.events if event.get("scene_id")]
     assert told == ["A grey", " dog on", " a", "A grey dog on a mat."]
