@@ -46,12 +46,11 @@ def cut(graph: Any) -> None:
 
 def head(graph: Any) -> Head:
     """The last layer of a classifier, from its features to its logits. Raises WorkerError: it has none."""
-    values, ops = _folded(graph)
-    dense = [op for op in ops if op.get_type_name() == "MatMul"]
+    dense = [op for op in graph.get_ordered_ops() if op.get_type_name() == "MatMul"]
     if len(dense) != 1:
         raise WorkerError(f"the graph has {len(dense)} dense layers, not one", code="graph_unknown")
     (added,) = dense[0].output(0).get_target_inputs()
-    weights, biases = (values[_inputs(op)[1]] for op in (dense[0], added.get_node()))
+    weights, biases = _computed([op.input(1).get_source_output() for op in (dense[0], added.get_node())])
     return weights, biases.reshape(-1)
 
 
@@ -88,8 +87,6 @@ def save_onnx(graph: Any, target: Path) -> None:
 
 def _folded(graph: Any) -> tuple[Values, list[Any]]:
     """The values that no input changes, weights as float32, and the ops that need them, in order."""
-    import openvino
-
     fixed: set[str] = set()
     needed: dict[str, Any] = {}
     ops: list[Any] = []
@@ -102,9 +99,16 @@ def _folded(graph: Any) -> tuple[Values, list[Any]]:
         else:
             ops.append(op)
             needed |= {name: output for name, output in sources.items() if name in fixed}
+    return dict(zip(needed, _computed(list(needed.values())), strict=True)), ops
+
+
+def _computed(outputs: list[Any]) -> list[NDArray[np.float32]]:
+    """The values of outputs that no input changes."""
+    import openvino
+
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.compile_model(openvino.Model(list(needed.values()), []), "CPU", exact)
-    return dict(zip(needed, map(np.array, model({}).values()), strict=True)), ops
+    model = openvino.compile_model(openvino.Model(outputs, []), "CPU", exact)
+    return [np.array(value) for value in model({}).values()]
 
 
 def _inputs(op: Any) -> list[str]:

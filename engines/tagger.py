@@ -137,9 +137,9 @@ def _make(source: Source, model: Path) -> None:
     if as_made(target, _ONNX, _HEAD):
         return
     with building(target, "onnx-*", lambda: as_made(target, _ONNX, _HEAD)) as scratch:
-        weights, biases = head(read_graph(model))
-        np.savez(scratch / _HEAD, weights=weights, biases=biases)
         graph = read_graph(model)
+        weights, biases = head(graph)
+        np.savez(scratch / _HEAD, weights=weights, biases=biases)
         cut(graph)
         made = Source(scratch / _ONNX, SIDE, low=source.low, high=source.high)
         save_onnx(graph, made.onnx)

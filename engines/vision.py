@@ -1,13 +1,10 @@
 """The vision engine: op `look` gives tags, boxes and an embedding of a JPEG; with `ocr` also op `read`.
 
-Runs on a CPU.
-
 With `clip`, `look` also gives a vector for search by sentences and tags from a list of labels
 (`engines.clip`), and op `texts` gives the vectors of sentences.
 
-Tagger: EfficientNet-Lite3 (ImageNet, TFLite). Detector: SSD-MobileNet-v2 (COCO, TensorFlow frozen graph).
-OpenVINO reads both files as published. Measured on one thread: tagger 10 ms per view, detector 19 ms
-(engines/README.md).
+Tagger (`engines.tagger`): EfficientNet-Lite3 (ImageNet), through the encoder of this machine. Detector:
+SSD-MobileNet-v2 (COCO, TensorFlow frozen graph) in OpenVINO on the CPU. Times: engines/README.md.
 """
 
 from __future__ import annotations
@@ -33,6 +30,7 @@ from streamsvc.core.errors import WorkerError
 if TYPE_CHECKING:
     from engines.clip import Matcher
 
+TAGGER = "efficientnet-lite3"  # by default
 DETECTOR_SIDE = 300  # pixels
 BLANK_DEVIATION = 3.0  # gray levels; a picture with a lower standard deviation is blank
 UNRELIABLE_MARGIN = 0.15  # added to the box threshold for classes that the detector often sees in patterns
@@ -94,7 +92,7 @@ def load(options: Mapping[str, Any]) -> Engine:
         ModelMissing: a file is missing or cannot be read; the message names it.
     """
     folder = Path(str(options["models"]))
-    tagger = str(options.get("tagger", "efficientnet-lite3"))
+    tagger = str(options.get("tagger", TAGGER))
     detector = str(options.get("detector", "ssd-mobilenet-v2-coco"))
     known = Tagger(folder_of(tagger, folder))
     matcher = None
@@ -111,14 +109,15 @@ def load(options: Mapping[str, Any]) -> Engine:
     )
     # Batch size 1: batches save nothing on one core (engines/README.md) and add latency.
     ops: dict[str, Any] = {"look": Op(recognizer.look)}
-    describe = {"tagger": f"{tagger} ({known.encoder.choice})", "detector": detector}
+    runtime = f"{tagger}: {known.encoder.choice}"
+    describe = {"tagger": tagger, "detector": detector, "runtime": runtime}
     if matcher is not None:
         texts = matcher.texts
         ops = {
             "look": Op(recognizer.look, batch=matcher.batch),
             "texts": Op(lambda batch: [embed_request(texts, payload) for payload in batch]),
         }
-        describe["clip"] = matcher.describe
+        describe |= {"clip": matcher.describe, "runtime": f"{runtime}; {matcher.describe}"}
     if options.get("ocr", True):
         from engines import ocr
 
