@@ -37,7 +37,7 @@ MAX_BATCH = tensorrt_plan.BATCHES[-1]  # pictures
 MIN_COSINE = 0.99  # to ONNX Runtime in float32; others compute in bfloat16 or in 8 bits
 TRIAL_BATCH = 8  # pictures of the batch that is timed to choose a runtime
 TRIALS = 5  # of which the fastest counts
-_GRID = 9  # coloured spots across a picture of the trial
+_SPOTS = {4: 0.6, 16: 0.3, 64: 0.15}  # coloured spots across a picture of the trial -> their contrast
 
 
 def _as_read(graph: Any) -> None:
@@ -226,14 +226,16 @@ RUNTIMES: Mapping[str, Callable[[Source], Encode]] = {
 
 
 def trial(source: Source, count: int = TRIAL_BATCH) -> Pixels:
-    """Pictures of soft coloured spots, which cost as much as photos and reach all of the range."""
-    spots = np.random.default_rng(0).uniform(source.low, source.high, (count * 3, _GRID, _GRID))
+    """Pictures of coloured spots, large ones with more contrast than small ones, as in photos."""
+    random = np.random.default_rng(0)
     size = (source.side, source.side)
-    planes = [
-        np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-        for plane in spots
-    ]
-    return np.stack(planes).reshape(count, 3, *size)
+    planes = np.zeros((count * 3, *size), np.float32)
+    for spots, contrast in _SPOTS.items():
+        for plane in planes:
+            drawn = random.uniform(-contrast, contrast, (spots, spots)).astype(np.float32)
+            plane += np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.BICUBIC))
+    half = (source.high - source.low) / 2
+    return np.clip(source.low + half + half * planes, source.low, source.high).reshape(count, 3, *size)
 
 
 def timed(encode: Encode, pixels: Pixels, times: int) -> tuple[float, float]:

@@ -133,15 +133,19 @@ def test_a_refusal_by_tensorrt_is_an_error_and_leaves_nothing(source: Path, at: 
     assert [path.name for path in source.parent.iterdir()] == ["model.onnx"]
 
 
-def test_without_a_gpu_that_is_what_is_said() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has one")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/no such device"])
+def test_without_a_gpu_that_is_what_is_said(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(device))
+    monkeypatch.setattr(tensorrt_plan, "_DEVICES", (Path(device),))
     with pytest.raises(ModelMissing, match="CUDA GPU") as caught:
         tensorrt_plan.bindings()
     assert caught.value.code == "no_gpu"
+    assert bool(asked) == Path(device).exists(), "torch is loaded only where there is a device"
 
 
 def test_without_the_builder_library_that_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_plan, "_DEVICES", (Path("/dev/null"),))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ModelMissing, match="builder library") as caught:
