@@ -23,7 +23,8 @@ import onnx
 import pytest
 import torch
 
-from engines import export, tensorrt_context, tensorrt_plan
+from engines import export, tagger, tensorrt_context, tensorrt_plan
+from streamsvc.core.config import Models, See
 from streamsvc.core.errors import ModelMissing, WorkerError
 from tests.builders.mutant import executed
 from tests.builders.onnx_model import save_onnx
@@ -346,7 +347,7 @@ def build(tmp_path: Path) -> Build:
     def run(*sources: Path) -> list[Any]:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
         command = [sys.executable, "-c", _RUN, *map(str, sources)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         told: list[Any] = json.loads(done.stdout.splitlines()[-1])
         return told
@@ -376,6 +377,15 @@ def test_the_real_builder_makes_plans_of_what_is_exported(build: Build, tmp_path
         export.exported(export.pooled(tower), 32, sources[-1], half=half)
     made = build(*sources)
     assert all(plan > 10_000 and again > 10_000 and timings for plan, again, timings in made)
+
+
+@pytest.mark.models
+@pytest.mark.timeout(400)
+def test_the_real_builder_makes_a_plan_of_the_encoder_of_sessions(build: Build) -> None:
+    folder = Models().dir / "models" / See().tagger
+    tagger.Tagger(folder)  # writes its ONNX file where there is none
+    ((plan, again, timings),) = build(tagger.source_of(folder / tagger.MODEL).onnx)
+    assert plan > 5_000_000 and again > 5_000_000 and timings
 
 
 def test_what_the_real_parser_cannot_read_is_named(build: Build, tmp_path: Path) -> None:
