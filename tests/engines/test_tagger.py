@@ -83,7 +83,9 @@ def test_each_runtime_gives_the_vectors_of_onnx_runtime(
 
 @pytest.mark.models
 @pytest.mark.timeout(400)
-def test_wrong_numbers_of_a_runtime_never_reach_a_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_numbers_of_a_runtime_never_reach_a_look(
+    known: Tagger, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def wrong(source: Source) -> encoder.Encode:
         right = encoder.openvino_int8(source)
         return lambda pixels: right(pixels)[:, ::-1].copy()
