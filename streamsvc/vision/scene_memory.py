@@ -70,7 +70,8 @@ def _cells(gray: Gray) -> NDArray[np.float32]:
     """The mean gray level of each cell of a thumbnail."""
     rows, columns = gray.shape[0] // CELL, gray.shape[1] // CELL
     whole = gray[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)
-    return whole.mean(axis=(1, 3), dtype=np.float32)
+    cells: NDArray[np.float32] = whole.mean(axis=(1, 3), dtype=np.float32)
+    return cells
 
 
 def _alike(scene: _Scene, embedding: NDArray[np.float32], cells: NDArray[np.float32]) -> bool:

@@ -236,7 +236,8 @@ def test_a_graph_that_was_published_in_eight_bits_is_a_runtime_of_its_own(source
 
 def test_pictures_of_the_trial_differ_and_reach_the_range(tmp_path: Path) -> None:
     made = encoder.trial(Source(tmp_path / "none.onnx", 32, low=0.0, high=255.0), 3)
-    assert (made.shape, made.dtype) == ((3, 3, 32, 32), np.float32)
+    assert made.shape == (3, 3, 32, 32)
+    assert made.dtype == np.float32
     assert 0.0 <= made.min() < 64.0
     assert 192.0 < made.max() <= 255.0
     assert not np.array_equal(made[0], made[1])

@@ -53,7 +53,8 @@ def test_photos_have_their_names_and_vectors_of_unit_length(known: Tagger) -> No
         scores, embedding = known.tags(photo(name))
         assert max(scores, key=lambda label: scores[label]) == name
         assert scores[name] > 0.5
-        assert (embedding.shape, embedding.dtype) == ((1280,), np.float32)
+        assert embedding.shape == (1280,)
+        assert embedding.dtype == np.float32
         assert np.linalg.norm(embedding) == pytest.approx(1.0, abs=1e-4)
 
 
