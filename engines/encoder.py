@@ -10,9 +10,11 @@ version, the CPU or the GPU changes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -279,10 +281,12 @@ def _path(source: Source) -> Path:
 
 
 def _store(source: Source, choice: Choice) -> None:
+    """Best effort: where the folder is read-only, each start measures."""
     path = _path(source)
-    scratch = path.with_suffix(".part")
-    scratch.write_text(json.dumps({"key": _key(source), **asdict(choice)}, indent=1))
-    scratch.replace(path)
+    with contextlib.suppress(OSError):
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
+            json.dump({"key": _key(source), **asdict(choice)}, file, indent=1)
+        Path(file.name).replace(path)
 
 
 def _key(source: Source) -> dict[str, str]:

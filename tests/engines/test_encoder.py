@@ -151,6 +151,14 @@ def test_a_stored_runtime_that_can_no_longer_be_had_is_measured_again(
     assert loaded.choice.refused == {"openvino": "RuntimeError"}
 
 
+def test_where_the_choice_cannot_be_stored_the_encoder_serves_all_the_same(
+    source: Source, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "_path", lambda source: source.onnx.parent / "absent" / "choice.json")
+    assert encoder.load(source).choice.runtime in ("openvino", "onnxruntime")
+    assert [path.name for path in source.onnx.parent.glob("*.json*")] == []
+
+
 # --- TensorRT, by the fake bindings ---
 
 
