@@ -48,8 +48,9 @@ class StreamOp:
 class Engine:
     """The ops of a loaded engine by name.
 
-    `describe`: versions and models, for logs and tests. `probe`: an op and a payload for which it takes a few
-    milliseconds, by which a supervisor sees that the engine still computes; None: nothing computes here.
+    `describe`: versions and models, for tests; of these "runtime", what computes, is logged. `probe`: an op
+    and a payload for which it takes a few milliseconds, by which a supervisor sees that the engine still
+    computes; None: nothing computes here.
     """
 
     ops: Mapping[str, Op | StreamOp]

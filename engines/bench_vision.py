@@ -1,9 +1,9 @@
 """Measures the vision models on this machine: `streamsvc bench vision`.
 
-The vision encoder in every runtime at batches of 1, 8 and 32, one thread each, as in the see worker; and the
-CPU time of one op `look` of a session (JPEG in; tags, boxes and embedding out). At one keyframe a second that
-is the session's share of a core, without OCR, which runs only where text is likely and has changed
-(engines/README.md).
+The encoder of every session's keyframes in every runtime at batches of 1, 8 and 32, one thread each, as in
+the see worker; and the CPU time of one op `look` of a session (JPEG in; tags, boxes and embedding out). At
+one keyframe a second that is the session's share of a core, without OCR, which runs only where text is likely
+and has changed (engines/README.md).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from engines import build_vision, efficientnet, export, vision
+from engines import encoder, tagger, vision
+from engines.fetch import folder_of
 from engines.plot import Panel, svg
-from streamsvc.core.errors import ModelMissing, StreamsvcError
+from streamsvc.core.errors import StreamsvcError
 
 BATCHES = (1, 8, 32)
 TIMES = 7  # timed batches, of which the fastest counts
@@ -33,8 +33,8 @@ SIZE = (1280, 720)  # pixels of those pictures
 class Row:
     """One runtime at one batch size.
 
-    `ms`, `cpu_ms`: wall and CPU milliseconds per picture. `latency_ms`: wall milliseconds per batch. `why`:
-    the reason if it was not run.
+    `ms`, `cpu_ms`: wall and CPU milliseconds per picture. `latency_ms`: wall milliseconds per batch.
+    `cosine`: the least of a vector to ONNX Runtime's. `why`: the reason if it was not run.
     """
 
     runtime: str
@@ -42,6 +42,7 @@ class Row:
     ms: float = 0.0
     cpu_ms: float = 0.0
     latency_ms: float = 0.0
+    cosine: float = 0.0
     why: str = ""
 
     @property
@@ -52,13 +53,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All results. `parity`: of the ONNX file.
-
-    `chosen`: the runtime chosen on this machine. `share`: of one core, per session.
-    """
+    """All results. `chosen`: the runtime that serves sessions here. `share`: of one core, per session."""
 
     model: str
-    parity: str
     chosen: str
     rows: tuple[Row, ...]
     share: float
@@ -70,39 +67,40 @@ def measured(
     """Run the benchmark; half a minute of one core.
 
     Args:
-        models: the folder of models, with efficientnet-lite0.
+        models: the folder of models.
         options: of `vision.load`, as passed to the see worker.
         tell: called with progress messages.
         batches: batch sizes.
 
     Raises:
-        ModelMissing: weights, torch or onnx are missing; the message names the command that installs them.
+        ModelMissing: weights are missing; the message names the command that installs them.
     """
-    module = efficientnet.lite0(models)
-    tell("exporting efficientnet-lite0 to ONNX")
-    source, parity = export.cached(models / efficientnet.NAME, module, efficientnet.SIDE)
-    makers: dict[str, Callable[[], build_vision.Encode]] = {
-        "torch": lambda: _torch(module),
-        **{name: partial(make, source) for name, make in build_vision.RUNTIMES.items()},
-        "tensorrt": lambda: build_vision.tensorrt(source),
-    }
+    name = str(options.get("tagger", vision.TAGGER))
+    tell(f"loading {name}")
+    served = tagger.Tagger(folder_of(name, models)).encoder
+    rows = compared(tagger.source_of(folder_of(name, models) / tagger.MODEL), tell, batches)
+    tell("timing the op look")
+    return Report(name, str(served.choice), tuple(rows), share(options))
+
+
+def compared(source: encoder.Source, tell: Callable[[str], None], batches: Sequence[int]) -> list[Row]:
+    """A row for each runtime and batch size."""
+    pixels = {count: encoder.trial(source, count) for count in batches}
+    reference = encoder.onnxruntime(source)
+    expected = {count: reference(pixels[count]) for count in batches}
     rows: list[Row] = []
-    for name, make in makers.items():
+    for name, make in encoder.RUNTIMES.items():
         tell(f"timing {name}")
         try:
-            encode = make()
-        except ModelMissing as error:
-            rows += [Row(name, batch, why=error.message) for batch in batches]
+            encode = make(source)
+        except StreamsvcError as error:
+            rows += [Row(name, count, why=error.message) for count in batches]
             continue
-        for batch in batches:
-            pixels = np.random.default_rng(0).standard_normal(
-                (batch, 3, efficientnet.SIDE, efficientnet.SIDE), dtype=np.float32
-            )
-            wall, cpu = (1000 * seconds for seconds in build_vision.timed(encode, pixels, TIMES))
-            rows.append(Row(name, batch, wall / batch, cpu / batch, wall))
-    _, choice = build_vision.encoder(source)
-    tell("timing the op look")
-    return Report(efficientnet.NAME, parity, choice.runtime, tuple(rows), share(options))
+        for count in batches:
+            similarity = encoder.cosine(encode(pixels[count]), expected[count])
+            wall, cpu = (1000 * seconds for seconds in encoder.timed(encode, pixels[count], TIMES))
+            rows.append(Row(name, count, wall / count, cpu / count, wall, similarity))
+    return rows
 
 
 def share(options: Mapping[str, Any]) -> float:
@@ -127,21 +125,6 @@ def jpeg(random: np.random.Generator) -> Any:
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def _torch(module: Any) -> build_vision.Encode:
-    import torch
-
-    def encode(pixels: build_vision.Pixels) -> Any:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                return module(torch.from_numpy(pixels)).numpy()
-        finally:
-            torch.set_num_threads(before)
-
-    return encode
-
-
 # --- output -------------------------------------------------------------------------------------------------
 
 
@@ -157,27 +140,27 @@ def as_json(report: Report) -> dict[str, Any]:
                 "cpu_ms": row.cpu_ms,
                 "latency_ms": row.latency_ms,
                 "frames_per_second": row.frames_per_second,
+                "cosine": row.cosine,
             }
-            rounded = {name: round(value, 3) for name, value in figures.items()}
+            rounded = {name: round(value, 4) for name, value in figures.items()}
             rows.append({"runtime": row.runtime, "batch": row.batch, **rounded})
     return {**asdict(report), "rows": rows, "share": round(report.share, 4)}
 
 
 def table(report: Report) -> str:
     """The report as text."""
-    lines = [f"{report.model}: {report.parity}", "one thread; the fastest of several runs", ""]
-    lines += [f"{'runtime':<12} {'batch':>5} {'ms/frame':>9} {'CPU ms':>9} {'frames/s':>9} {'ms/batch':>9}"]
+    lines = [f"{report.model}, one thread; the fastest of several runs", ""]
+    columns = ("batch", "ms/frame", "CPU ms", "frames/s", "ms/batch", "cosine")
+    lines += [f"{'runtime':<13} " + " ".join(f"{column:>9}" for column in columns)]
     skipped: set[str] = set()
     for row in report.rows:
         if not row.why:
-            figures = (
-                f"{row.ms:>9.2f} {row.cpu_ms:>9.2f} {row.frames_per_second:>9.1f} {row.latency_ms:>9.1f}"
-            )
-            lines.append(f"{row.runtime:<12} {row.batch:>5} {figures}")
+            figures = f"{row.batch:>9} {row.ms:>9.2f} {row.cpu_ms:>9.2f} {row.frames_per_second:>9.1f}"
+            lines.append(f"{row.runtime:<13} {figures} {row.latency_ms:>9.1f} {row.cosine:>9.5f}")
         elif row.runtime not in skipped:
             skipped.add(row.runtime)
-            lines.append(f"{row.runtime:<12} not run: {row.why}")
-    lines += ["", f"chosen on this machine: {report.chosen}"]
+            lines.append(f"{row.runtime:<13} not run: {row.why}")
+    lines += ["", f"serves sessions on this machine: {report.chosen}"]
     lines += [
         f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; no OCR)"
     ]

@@ -3,7 +3,7 @@
 Used by the see worker (`engines.vision`) if `see.clip` names a folder written by transformers'
 `save_pretrained`. No package wheel contains such weights, so no default uses this. It needs the extra `gpu`
 (torch, transformers). On a CPU the vision tower is an ONNX file, run by the fastest runtime
-(`build_vision.encoder`); the text tower runs in torch.
+(`engines.encoder`); the text tower runs in torch.
 
 Cosine similarities are not comparable between models (0.3 is high for CLIP, 0.1 for SigLIP) or between
 pictures. So each picture is calibrated against REFERENCE_TEXTS, and the calibration is part of its vector:
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import build_vision, export
+from engines import encoder, export
 from engines.vlm_adapters import WEIGHTS, adapter_path, suppress_future_warnings
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
@@ -163,11 +163,10 @@ class Towers:
         self.runtime = f"torch, {device}"
         self._encode: Callable[[NDArray[np.float32]], NDArray[np.float32]] = self._by_torch
         if device == "cpu":
-            source, _ = export.cached(
-                folder, export.pooled(model), int(model.config.vision_config.image_size)
-            )
-            self._encode, choice = build_vision.encoder(source)
-            self.runtime = choice.runtime
+            side = int(model.config.vision_config.image_size)
+            path, _ = export.cached(folder, export.pooled(model), side)
+            loaded = encoder.load(encoder.Source(path, side))
+            self._encode, self.runtime = loaded.encode, str(loaded.choice)
             model.vision_model = None  # frees the weights; the runtime has its own copy
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

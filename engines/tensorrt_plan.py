@@ -27,6 +27,7 @@ from streamsvc.core.errors import ModelMissing, WorkerError
 RECIPE = "1"  # increment when the builder's configuration changes
 BATCHES = (1, 8, 32)  # minimum, optimum and maximum of the profile
 WORKSPACE = 2 << 30  # bytes for the builder while it times kernels
+_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # of Linux, and of Windows' Linux
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -51,6 +52,9 @@ def bindings() -> tuple[Any, Any]:
         ModelMissing: torch or a CUDA GPU is missing (code "no_gpu"), or TensorRT or its libraries are (code
             "no_tensorrt").
     """
+    absent = "TensorRT engines are built and run on a CUDA GPU, and this machine shows none"
+    if not any(device.exists() for device in _DEVICES):  # loading torch only to ask takes 2 s and 0.2 GB
+        raise ModelMissing(absent, code="no_gpu")
     try:
         import torch
     except ImportError:
@@ -58,10 +62,7 @@ def bindings() -> tuple[Any, Any]:
             "TensorRT engines need torch: pip install 'streamsvc[gpu]'", code="no_gpu"
         ) from None
     if not torch.cuda.is_available():
-        raise ModelMissing(
-            "TensorRT engines are built and run on a CUDA GPU, and this machine shows none to torch",
-            code="no_gpu",
-        )
+        raise ModelMissing(absent, code="no_gpu")
     try:
         import tensorrt
     except ImportError as error:  # also if the package is installed without its libraries

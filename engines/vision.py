@@ -1,13 +1,10 @@
 """The vision engine: op `look` gives tags, boxes and an embedding of a JPEG; with `ocr` also op `read`.
 
-Runs on a CPU.
-
 With `clip`, `look` also gives a vector for search by sentences and tags from a list of labels
 (`engines.clip`), and op `texts` gives the vectors of sentences.
 
-Tagger: EfficientNet-Lite3 (ImageNet, TFLite). Detector: SSD-MobileNet-v2 (COCO, TensorFlow frozen graph).
-OpenVINO reads both files as published. Measured on one thread: tagger 10 ms per view, detector 19 ms
-(engines/README.md).
+Tagger (`engines.tagger`): EfficientNet-Lite3 (ImageNet), through the encoder of this machine. Detector:
+SSD-MobileNet-v2 (COCO, TensorFlow frozen graph) in OpenVINO on the CPU. Times: engines/README.md.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from engines import Engine, Op, Payload
 from engines.build_vision import compiled
@@ -27,12 +24,13 @@ from engines.embed import embed_request
 from engines.fetch import folder_of
 from engines.files import model_file
 from engines.image import decode_image
-from streamsvc.core.errors import ModelMissing, WorkerError
+from engines.tagger import Tagger
+from streamsvc.core.errors import WorkerError
 
 if TYPE_CHECKING:
     from engines.clip import Matcher
 
-TAGGER_SIDE = 280  # pixels
+TAGGER = "efficientnet-lite3"  # by default
 DETECTOR_SIDE = 300  # pixels
 BLANK_DEVIATION = 3.0  # gray levels; a picture with a lower standard deviation is blank
 UNRELIABLE_MARGIN = 0.15  # added to the box threshold for classes that the detector often sees in patterns
@@ -61,13 +59,6 @@ RELIABLE = frozenset(f"{_VEHICLES},{_ANIMALS},{_FURNITURE}".split(","))
 _PAGES = "web site,menu,envelope,book jacket,comic book,crossword puzzle"
 _DEVICES = "oscilloscope,monitor,screen,television,notebook"
 SCREENS = frozenset(f"{_PAGES},{_DEVICES}".split(","))
-# ImageNet classes that the tagger confuses, by their common name (first names of ImageNet's labels).
-FAMILIES = {
-    "cat": "tabby,tiger cat,Persian cat,Siamese cat,Egyptian cat",
-    "motorcycle": "moped,motor scooter",
-    "rocket": "missile,projectile",
-    "car": "cab,minivan,sports car,beach wagon,convertible,jeep,limousine,racer,Model T",
-}
 DETECTOR_CLASS = {  # tag -> class that the detector must confirm
     "cat": "cat",
     "motorcycle": "motorcycle",
@@ -101,18 +92,16 @@ def load(options: Mapping[str, Any]) -> Engine:
         ModelMissing: a file is missing or cannot be read; the message names it.
     """
     folder = Path(str(options["models"]))
-    tagger = str(options.get("tagger", "efficientnet-lite3"))
+    tagger = str(options.get("tagger", TAGGER))
     detector = str(options.get("detector", "ssd-mobilenet-v2-coco"))
+    known = Tagger(folder_of(tagger, folder))
     matcher = None
     if options.get("clip"):
         from engines import clip
 
         matcher = clip.Matcher(options)
     recognizer = Recognizer(
-        Tagger(
-            model_file(folder_of(tagger, folder) / "efficientnet_lite3.tflite"),
-            model_file(folder_of(tagger, folder) / "efficientnet_labels.txt"),
-        ),
+        known,
         Detector(model_file(folder_of(detector, folder) / "frozen_inference_graph.pb")),
         float(options.get("tag_threshold", 0.4)),
         float(options.get("box_threshold", 0.4)),
@@ -120,14 +109,15 @@ def load(options: Mapping[str, Any]) -> Engine:
     )
     # Batch size 1: batches save nothing on one core (engines/README.md) and add latency.
     ops: dict[str, Any] = {"look": Op(recognizer.look)}
-    describe = {"tagger": tagger, "detector": detector}
+    runtime = f"{tagger}: {known.encoder.choice}"
+    describe = {"tagger": tagger, "detector": detector, "runtime": runtime}
     if matcher is not None:
         texts = matcher.texts
         ops = {
             "look": Op(recognizer.look, batch=matcher.batch),
             "texts": Op(lambda batch: [embed_request(texts, payload) for payload in batch]),
         }
-        describe["clip"] = matcher.describe
+        describe |= {"clip": matcher.describe, "runtime": f"{runtime}; {matcher.describe}"}
     if options.get("ocr", True):
         from engines import ocr
 
@@ -142,49 +132,6 @@ def _grey_picture() -> NDArray[np.uint8]:
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "JPEG")
     return np.frombuffer(file.getvalue(), np.uint8)
-
-
-class Tagger:
-    """Scores of 1000 ImageNet classes, and the pooled features below them as an embedding."""
-
-    def __init__(self, model: Path, labels: Path) -> None:
-        self.labels = [
-            line.split(",")[0].strip()
-            for line in labels.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
-
-        def shape(graph: Any) -> None:
-            last = {op.get_type_name(): op for op in graph.get_ordered_ops()}  # the last op of each type
-            if "AvgPool" not in last or "Softmax" not in last or len(self.labels) != 1000:
-                raise ModelMissing(
-                    f"the model file {model} is not the expected tagger: run `streamsvc models pull`"
-                )
-            # Outputs before quantisation to 8 bits.
-            graph.add_outputs([last["AvgPool"].output(0), last["Softmax"].output(0)])
-
-        self._compiled = compiled(model, shape)
-        self._request = self._compiled.create_infer_request()
-
-    def classify(self, picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Class probabilities, shape (1000,), and pooled features, shape (1280,), of a square picture."""
-        result = self._request.infer({0: np.asarray(picture, dtype=np.uint8)[None]})
-        _, features, probabilities = (np.array(result[output]) for output in self._compiled.outputs)
-        return probabilities.reshape(-1).astype(np.float32), features.reshape(-1).astype(np.float32)
-
-    def tags(self, picture: Image.Image) -> tuple[dict[str, float], NDArray[np.float32]]:
-        """Scores by label, and the embedding (unit length).
-
-        A score is the lower of the whole picture's and its middle's.
-        """
-        size = (TAGGER_SIDE, TAGGER_SIDE)
-        whole, features = self.classify(picture.resize(size, Image.Resampling.BILINEAR))
-        middle, middle_features = self.classify(ImageOps.fit(picture, size, Image.Resampling.BILINEAR))
-        scores = merge_families(dict(zip(self.labels, whole.tolist(), strict=True)))
-        middle_scores = merge_families(dict(zip(self.labels, middle.tolist(), strict=True)))
-        pooled = features + middle_features
-        embedding = pooled / max(float(np.linalg.norm(pooled)), 1e-9)
-        return {name: min(score, middle_scores[name]) for name, score in scores.items()}, embedding
 
 
 class Detector:
@@ -283,16 +230,6 @@ class Recognizer:
 
 def _tag_fields(tags: Sequence[tuple[str, float]]) -> Payload:
     return {"tags": [label for label, _ in tags], "tag_scores": [round(score, 3) for _, score in tags]}
-
-
-def merge_families(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores in which the classes of each of FAMILIES are replaced by their sum under the family's name."""
-    result = dict(scores)
-    for name, members in FAMILIES.items():
-        result[name] = min(
-            1.0, sum(result.pop(member, 0.0) for member in members.split(",")) + result.pop(name, 0.0)
-        )
-    return result
 
 
 def select_tags(scores: Mapping[str, float], detected: set[str], threshold: float) -> list[tuple[str, float]]:

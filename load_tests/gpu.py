@@ -6,8 +6,10 @@
 vlm: vision language models of published sizes with random weights, through the engine as a worker calls it:
 keyframes to visual tokens, a full context, the first token of an answer and the following ones.
 
-encoders: vision encoders by torch and by TensorRT, compared with ONNX Runtime on the CPU: time and cosine
-similarity.
+encoders: the encoder of sessions (real weights) and a SigLIP tower (random ones): a TensorRT plan is built,
+compared with ONNX Runtime on the CPU and timed at batches of 1, 8 and 32, beside torch or the CPU's runtimes.
+Then the runtime is chosen as in a worker: the part fails where TensorRT is there and is not chosen, for its
+vectors are wrong or its plan fails. It takes 8 minutes at most: what is not begun by then is left out.
 
 speech: one recording by Whisper tiny.en on the CPU in int8 and on the GPU in float16: text, and time of a
 hypothesis.
@@ -23,7 +25,7 @@ import tempfile
 import time
 import traceback
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +34,12 @@ from typing import Any
 
 import numpy as np
 
-from engines import asr, audio, build_vision, export, vlm
-from engines.bench_vision import jpeg
+from engines import asr, audio, encoder, export, tagger, tensorrt_plan, vision, vlm
+from engines.bench_vision import BATCHES, jpeg
+from engines.encoder import Source
 from engines.vlm_decoder import Decoder, KvCache
 from engines.vlm_window import Piece
-from load_tests.gpu_models import enlarge, turbo, vision_encoders
+from load_tests.gpu_models import enlarge, siglip, turbo
 from streamsvc.core.errors import StreamsvcError
 from tests.engines import tiny_vlm
 
@@ -180,58 +183,83 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 # --- vision encoders ----------------------------------------------------------------------------------------
 
+ENCODER_SECONDS = 480.0  # for all of them; what is not begun by then is left out
+
 
 def encoders(plan: Plan) -> None:
-    """Print a table of encoders and runtimes."""
+    """Print a table of encoders and runtimes.
+
+    Raises:
+        AssertionError: TensorRT is there, and is not what a worker would be served by.
+    """
     print(
-        "| encoder | runtime | ready after, s | least cosine | ms a batch of 1 / 8 / 32 |\n"
-        "|---|---|---|---|---|"
+        "| encoder | runtime | ready after, s | least cosine | ms a batch of 1 / 8 / 32 | frames/s |\n"
+        "|---|---|---|---|---|---|"
     )
-    for name, module, side in vision_encoders(plan.models, small=plan.small):
-        sources = {
-            half: plan.scratch / f"{name}{', float16' if half else ''}" / "model.onnx"
-            for half in (False, True)
+    until = time.perf_counter() + ENCODER_SECONDS
+    tagger.Tagger(plan.models / vision.TAGGER)  # writes its ONNX file where there is none
+    source = tagger.source_of(plan.models / vision.TAGGER / tagger.MODEL)
+    compared(vision.TAGGER, source, {n: partial(make, source) for n, make in encoder.RUNTIMES.items()}, until)
+    module, side = siglip(small=plan.small)
+    for half in (False, True):  # files first: the module goes to the GPU as it is
+        export.exported(module, side, _file(plan, half), half=half)
+    for half in (False, True):
+        source = Source(_file(plan, half), side)
+        makers = {
+            "tensorrt": partial(encoder.tensorrt, source),
+            "torch": partial(_torch, module, plan.device, half=half),
         }
-        for half, source in sources.items():
-            source.parent.mkdir()
-            export.exported(module, side, source, half=half)
-        for (
-            half,
-            source,
-        ) in sources.items():  # the module goes to the GPU as it is, so all files were written before
-            torch_of, plan_of = (
-                partial(_torch, module, plan.device, half=half),
-                partial(build_vision.tensorrt, source),
-            )
-            compared(source, side, {"torch": torch_of, "tensorrt": plan_of, "tensorrt, again": plan_of})
+        compared(_file(plan, half).stem, source, makers, until)
 
 
-def compared(source: Path, side: int, runtimes: dict[str, Callable[[], build_vision.Encode]]) -> None:
-    """A row for each runtime that can be had."""
-    batches = {
-        count: np.random.default_rng(count).standard_normal((count, 3, side, side), dtype=np.float32)
-        for count in (1, 8, 32)
-    }
-    expected = build_vision.onnxruntime(source)(batches[8])
-    for name, make in runtimes.items():
+def _file(plan: Plan, half: bool) -> Path:
+    return plan.scratch / f"siglip-base{', float16' if half else ''}.onnx"
+
+
+def compared(
+    name: str, source: Source, makers: Mapping[str, Callable[[], encoder.Encode]], until: float
+) -> None:
+    """A row for each runtime, and the one that a worker chooses. Raises AssertionError: as `encoders`."""
+    batches = [encoder.trial(source, count) for count in BATCHES]
+    expected = encoder.onnxruntime(source)(batches[1])
+    for runtime, make in {**makers, "tensorrt, again": makers["tensorrt"]}.items():  # again: the stored plan
         began = time.perf_counter()
+        if began > until:
+            print(f"| {name} | {runtime} | left out: the time is up |", flush=True)
+            continue
         try:
             encode = make()
             ready = time.perf_counter() - began
-            similarity = build_vision.cosine(encode(batches[8]), expected)
-            times = " / ".join(f"{timed(partial(encode, pixels)):.2f}" for pixels in batches.values())
-            print(f"| {source.parent.name} | {name} | {ready:.1f} | {similarity:.5f} | {times} |", flush=True)
+            similarity = encoder.cosine(encode(batches[1]), expected)
+            times = [timed(partial(encode, pixels)) for pixels in batches]
         except StreamsvcError as error:
-            print(f"| {source.parent.name} | {name} | not run: {error} |", flush=True)
+            print(f"| {name} | {runtime} | not run: {error} |", flush=True)
+            continue
+        told = " / ".join(f"{ms:.2f}" for ms in times)
+        rates = " / ".join(f"{1000 * len(each) / ms:.0f}" for each, ms in zip(batches, times, strict=True))
+        print(f"| {name} | {runtime} | {ready:.1f} | {similarity:.5f} | {told} | {rates} |", flush=True)
+    if time.perf_counter() < until:
+        choice = encoder.measured(source)
+        print(f"| {name} | chosen: {choice} |", flush=True)
+        served = choice.runtime == "tensorrt"
+        assert served or not _has_tensorrt(), f"TensorRT is there and does not serve {name}: {choice}"
 
 
-def _torch(module: Any, device: str, *, half: bool) -> build_vision.Encode:
+def _has_tensorrt() -> bool:
+    try:
+        tensorrt_plan.bindings()
+    except StreamsvcError:
+        return False
+    return True
+
+
+def _torch(module: Any, device: str, *, half: bool) -> encoder.Encode:
     import torch
 
     kind = torch.float16 if half else torch.float32
     module.to(device, kind)
 
-    def encode(pixels: build_vision.Pixels) -> Any:
+    def encode(pixels: encoder.Pixels) -> Any:
         with torch.inference_mode():
             return module(torch.from_numpy(pixels).to(device, kind)).float().cpu().numpy()
 

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engines import efficientnet, export
-from streamsvc.core.errors import ModelMissing
+from engines import export
 
 
 def enlarge(name: str, folder: Path, device: str) -> None:
@@ -85,8 +84,8 @@ def _set(config: Any, values: dict[str, Any]) -> None:
         setattr(config, key, value)
 
 
-def vision_encoders(models: Path, *, small: bool) -> list[tuple[str, Any, int]]:
-    """(name, torch module, side of the input in pixels) of each encoder; `small`: tiny ones."""
+def siglip(*, small: bool) -> tuple[Any, int]:
+    """(torch module, side of its input in pixels) of the vision tower of SigLIP-base; `small`: a tiny one."""
     import torch
     import transformers
 
@@ -101,12 +100,7 @@ def vision_encoders(models: Path, *, small: bool) -> list[tuple[str, Any, int]]:
     }
     # The default configuration is that of siglip-base-patch16-224.
     config = t.SiglipVisionConfig(**tiny, patch_size=8) if small else t.SiglipVisionConfig()
-    encoders = [("siglip-base", export.pooled(t.SiglipVisionModel(config)), int(config.image_size))]
-    try:
-        encoders.append((efficientnet.NAME, efficientnet.lite0(models), efficientnet.SIDE))
-    except ModelMissing as error:
-        print(error)
-    return encoders
+    return export.pooled(t.SiglipVisionModel(config)), int(config.image_size)
 
 
 def turbo(folder: Path) -> None:

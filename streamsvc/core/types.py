@@ -149,6 +149,7 @@ class Sight:
     of: str = ""  # id of the keyframe's event
     colours: tuple[str, ...] = ()  # of the whole picture, as of Box
     background: tuple[str, ...] = ()  # the same, of what is behind the boxes
+    same_as: float | None = None  # second of the first picture of its scene, where that has come back
 
 
 @dataclass(frozen=True, slots=True)

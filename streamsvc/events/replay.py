@@ -106,6 +106,7 @@ def _sight(event: LoggedEvent) -> Sight:
         of=event["of"],
         colours=_colours(event),
         background=_colours(event, "background"),
+        same_as=event.get("same_as"),
     )
 
 

@@ -38,6 +38,7 @@ def _nullable(schema: Schema) -> Schema:
 _WORD = _object({"text": _TEXT, "start": _NUMBER, "end": _NUMBER, "probability": _SHARE})
 _BOX = {"x": _NUMBER, "y": _NUMBER, "w": _NUMBER, "h": _NUMBER}  # fractions of the picture
 _COLOURS = {**_list(_TEXT), "description": "measured; one, or two that share it; absent where it is mixed"}
+_RETURNED = {"type": "number", "description": "second of the first picture of a scene that has come back"}
 _EVIDENCE = _object(
     {
         "start": _NUMBER,
@@ -91,7 +92,7 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
             "tags": _list(_object({"label": _TEXT, "score": _SHARE})),
             "boxes": _list(_object({"label": _TEXT, "score": _SHARE, **_BOX}, {"colours": _COLOURS})),
         },
-        {"blank": {"type": "boolean"}, "colours": _COLOURS, "background": _COLOURS},
+        {"blank": {"type": "boolean"}, "colours": _COLOURS, "background": _COLOURS, "same_as": _RETURNED},
     ),
     "screen.text": (
         True,

@@ -164,6 +164,8 @@ def sight_body(sight: Sight) -> dict[str, Any]:
         **_colours(sight.colours),
         **_colours(sight.background, "background"),
     }
+    if sight.same_as is not None:
+        body["same_as"] = round(sight.same_as, 3)
     return body | {"blank": True} if sight.blank else body
 
 

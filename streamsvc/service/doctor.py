@@ -30,7 +30,7 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.web_address import port_range
 from streamsvc.ingest import sandbox
 from streamsvc.service.certificate import certificate
-from streamsvc.service.engine_table import wrong_models
+from streamsvc.service.engine_table import vision_runtime, wrong_models
 
 Verdict = Literal["ok", "warning", "fault"]
 ICE_SECONDS = 2.0  # that an ICE server has to answer
@@ -63,6 +63,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield await asyncio.to_thread(_sandbox, settings.ingest.sandbox)
     yield _tls(settings)
     yield _weights(await asyncio.to_thread(wrong_models, settings))
+    yield _vision(await asyncio.to_thread(vision_runtime, settings))
     yield await asyncio.to_thread(_gpu, settings)
     yield _clock()
     for name, folder in (("data", settings.data_dir), ("models", settings.models.dir)):
@@ -196,6 +197,13 @@ def _weights(wrong: Mapping[str, str]) -> Finding:
             "weights", "fault", " ".join(wrong.values()), f"streamsvc models pull {' '.join(wrong)}"
         )
     return Finding("weights", "ok", "all models are there, with the sha256 of the registry")
+
+
+def _vision(runtime: str) -> Finding:
+    if not runtime:
+        advice = "streamsvc models pull measures it; else the first start does, for half a minute"
+        return Finding("vision", "warning", "no runtime is chosen yet for the vision encoder", advice)
+    return Finding("vision", "ok", f"the vision encoder runs in {runtime}")
 
 
 def _gpu(settings: Settings) -> Finding:

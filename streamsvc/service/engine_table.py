@@ -69,5 +69,12 @@ def wrong_models(settings: Settings, workers: Collection[str] = tuple(NICENESS))
     return found
 
 
+def vision_runtime(settings: Settings) -> str:
+    """Which runtime computes the vectors of keyframes on this machine; "" where that is not measured yet."""
+    tagger: Any = importlib.import_module("engines.tagger")
+    choice = tagger.choice_of(settings.models.dir / "models", settings.see.tagger)
+    return "" if choice is None else str(choice)
+
+
 def _ranker() -> str:
     return str(importlib.import_module("engines.embed").RANKER)

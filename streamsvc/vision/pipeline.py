@@ -30,6 +30,7 @@ from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception, scenes
 from streamsvc.vision.decoding import DecodingStage
 from streamsvc.vision.probing import Chosen, Prober
+from streamsvc.vision.scene_memory import SceneMemory
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import VlmCaptioner
 
@@ -89,6 +90,7 @@ class VisionPipeline:
         self._decoding = DecodingStage(context, prober, self._tune)
         self.video = self._decoding.frames
         self._reader = perception.ScreenReader(settings.see)
+        self._scenes = SceneMemory()
         self.picture_size: tuple[int, int] | None = None
         self._newest_keyframe = -1.0  # session seconds
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
@@ -245,7 +247,8 @@ class VisionPipeline:
         context = self._context
         parts = seconds_by_stage(sight.stages, sight.arrived, clock.now())
         context.roles.cost_tracker.record("see", "frame", parts.get("sight", 0.0))
-        context.host.dispatch(replace(sight, of=pending.event))
+        same_as = self._scenes.returned(sight, pending.gray)
+        context.host.dispatch(replace(sight, of=pending.event, same_as=same_as))
         scene = scenes.scene(self._timeline, sight)
         if scene is not None:
             context.host.dispatch(scene)

@@ -1,7 +1,8 @@
 """The worker process: loads engines and serves their ops on a Unix socket.
 
 The parent writes one JSON line to stdin (socket path, roles, options, niceness) and keeps stdin open; its end
-tells the child to exit. The child answers with one JSON line on stdout: `ready`, or `error` as in `framing`.
+tells the child to exit. The child answers with one JSON line on stdout: `ready` with the `runtimes` by role,
+or `error` as in `framing`.
 
 Each op has a lane: a bounded queue and its threads. Batching across sessions happens here and nowhere else.
 """
@@ -247,10 +248,13 @@ def main() -> None:
     try:
         lanes = {}
         probes = {}
+        runtimes = {}
         meter = WorkMeter()
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
             probes[role] = engine.probe
+            if "runtime" in engine.describe:
+                runtimes[role] = engine.describe["runtime"]
             lanes.update({(role, name): _Lane(role, op, meter) for name, op in engine.ops.items()})
         malloc.trim()
         listener = socket.socket(socket.AF_UNIX)
@@ -262,7 +266,7 @@ def main() -> None:
         if not isinstance(error, StreamsvcError):
             raise
         return
-    print('{"ready":true}', file=out, flush=True)
+    print(json.dumps({"ready": True, "runtimes": runtimes}), file=out, flush=True)
 
     def accept() -> None:
         while True:

@@ -40,11 +40,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """A process that has loaded its models, and the socket to it. Whoever has it closes it."""
+    """A process that has loaded its models, and the socket to it. Whoever has it closes it.
+
+    `runtimes`: what computes, by role, where an engine tells.
+    """
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    runtimes: Mapping[str, str]
 
     @classmethod
     async def start(cls, job: Job, path: Path) -> Self:
@@ -62,8 +66,8 @@ class WorkerProcess:
             env={**os.environ, **ENVIRONMENT},
         )
         try:
-            await _load(process, job, path)
-            return cls(process, *await asyncio.open_unix_connection(path))
+            runtimes = await _load(process, job, path)
+            return cls(process, *await asyncio.open_unix_connection(path), runtimes)
         except BaseException:
             await _end(process)
             raise
@@ -84,8 +88,8 @@ class WorkerProcess:
         await _end(self.process)
 
 
-async def _load(process: asyncio.subprocess.Process, job: Job, path: Path) -> None:
-    """Send the process its job and wait until its models are loaded."""
+async def _load(process: asyncio.subprocess.Process, job: Job, path: Path) -> dict[str, str]:
+    """Send the process its job and wait until its models are loaded; returns its runtimes by role."""
     assert process.stdin is not None and process.stdout is not None
     told = {"socket": str(path), "roles": job.roles, "options": job.options, "nice": job.nice}
     process.stdin.write(json.dumps(told, default=str).encode() + b"\n")
@@ -101,6 +105,8 @@ async def _load(process: asyncio.subprocess.Process, job: Job, path: Path) -> No
     reply = json.loads(line)
     if "error" in reply:
         raise error_from(reply["error"])
+    runtimes: dict[str, str] = reply["runtimes"]
+    return runtimes
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -175,7 +175,7 @@ class Worker:
             self._spare = asyncio.create_task(self._start_spare(paths))
         self._up.set()
         self._tried.set()
-        log.info("worker ready", worker=self.name, pid=process.pid)
+        log.info("worker ready", worker=self.name, pid=process.pid, runtimes=dict(process.runtimes))
         try:
             await self._watch(process, reading)
         finally:

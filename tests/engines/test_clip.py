@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
 
-from engines import build_vision, clip  # noqa: E402
+from engines import clip, encoder  # noqa: E402
 from engines.clip import REFERENCE_TEXTS, Matcher, Towers  # noqa: E402
 from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_clip import picture, save, whole  # noqa: E402
@@ -33,8 +33,7 @@ def by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Fixes the runtime, which is else chosen by its speed: OpenVINO may compute in bfloat16."""
 
     def fix(runtime: str) -> None:
-        make, choice = build_vision.RUNTIMES[runtime], build_vision.Choice(runtime, {})
-        monkeypatch.setattr(build_vision, "encoder", lambda source: (make(source), choice))
+        monkeypatch.setattr(encoder, "stored", lambda source: encoder.Choice(runtime))
 
     return fix
 
@@ -101,9 +100,7 @@ def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say
         assert row[::-1] != pytest.approx(right, abs=2e-2), "and swapped texts"
 
 
-@pytest.mark.parametrize(
-    ("runtime", "least"), [("onnxruntime", 1 - 1e-6), ("openvino", build_vision.MIN_COSINE)]
-)
+@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 1 - 1e-6), ("openvino", encoder.MIN_COSINE)])
 def test_the_compiled_tower_gives_the_vectors_of_torch(
     folder: Path, by: Any, runtime: str, least: float
 ) -> None:
@@ -115,8 +112,8 @@ def test_the_compiled_tower_gives_the_vectors_of_torch(
     assert (compiled.runtime, plain.runtime) == (runtime, "torch, cpu:0")
     shown = [picture(seed) for seed in range(5)]
     one, other = compiled.pictures(shown), plain.pictures(shown)
-    assert build_vision.cosine(one, other) >= least
-    assert build_vision.cosine(one, np.roll(other, 1, axis=0)) < build_vision.cosine(one, other) - 1e-4
+    assert encoder.cosine(one, other) >= least
+    assert encoder.cosine(one, np.roll(other, 1, axis=0)) < encoder.cosine(one, other) - 1e-4
     if runtime == "onnxruntime":
         assert np.abs(one - other).max() < 1e-4
 

@@ -23,7 +23,8 @@ import onnx
 import pytest
 import torch
 
-from engines import export, tensorrt_context, tensorrt_plan
+from engines import export, tagger, tensorrt_context, tensorrt_plan
+from streamsvc.core.config import Models, See
 from streamsvc.core.errors import ModelMissing, WorkerError
 from tests.builders.mutant import executed
 from tests.builders.onnx_model import save_onnx
@@ -133,15 +134,19 @@ def test_a_refusal_by_tensorrt_is_an_error_and_leaves_nothing(source: Path, at: 
     assert [path.name for path in source.parent.iterdir()] == ["model.onnx"]
 
 
-def test_without_a_gpu_that_is_what_is_said() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has one")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/no such device"])
+def test_without_a_gpu_that_is_what_is_said(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(device))
+    monkeypatch.setattr(tensorrt_plan, "_DEVICES", (Path(device),))
     with pytest.raises(ModelMissing, match="CUDA GPU") as caught:
         tensorrt_plan.bindings()
     assert caught.value.code == "no_gpu"
+    assert bool(asked) == Path(device).exists(), "torch is loaded only where there is a device"
 
 
 def test_without_the_builder_library_that_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_plan, "_DEVICES", (Path("/dev/null"),))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ModelMissing, match="builder library") as caught:
@@ -342,7 +347,7 @@ def build(tmp_path: Path) -> Build:
     def run(*sources: Path) -> list[Any]:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
         command = [sys.executable, "-c", _RUN, *map(str, sources)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         told: list[Any] = json.loads(done.stdout.splitlines()[-1])
         return told
@@ -372,6 +377,15 @@ def test_the_real_builder_makes_plans_of_what_is_exported(build: Build, tmp_path
         export.exported(export.pooled(tower), 32, sources[-1], half=half)
     made = build(*sources)
     assert all(plan > 10_000 and again > 10_000 and timings for plan, again, timings in made)
+
+
+@pytest.mark.models
+@pytest.mark.timeout(400)
+def test_the_real_builder_makes_a_plan_of_the_encoder_of_sessions(build: Build) -> None:
+    folder = Models().dir / "models" / See().tagger
+    tagger.Tagger(folder)  # writes its ONNX file where there is none
+    ((plan, again, timings),) = build(tagger.source_of(folder / tagger.MODEL).onnx)
+    assert plan > 5_000_000 and again > 5_000_000 and timings
 
 
 def test_what_the_real_parser_cannot_read_is_named(build: Build, tmp_path: Path) -> None:

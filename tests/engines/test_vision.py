@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from engines.clip import Match
-from engines.vision import Recognizer, join_tags, load, merge_families, overlap, select_tags
+from engines.vision import Recognizer, join_tags, load, overlap, select_tags
 from streamsvc.core.config import Models, See
 from streamsvc.core.errors import ModelMissing, WorkerError
 from tests.builders.clips import shot
@@ -22,6 +22,7 @@ OPTIONS = {"models": str(Models().dir / "models"), **See().model_dump(), "ocr": 
 @pytest.fixture(scope="module")
 def look() -> Iterator[Any]:
     engine: Any = load(OPTIONS)
+    assert engine.describe["runtime"].startswith(f"{See().tagger}: ")
     yield lambda jpeg: engine.ops["look"].run([{"jpeg": jpeg}])[0]
 
 
@@ -49,13 +50,6 @@ def test_a_broken_model_file_is_named(tmp_path: Path) -> None:
     (folder / "efficientnet_labels.txt").write_text("tench\n")
     with pytest.raises(ModelMissing, match="broken"):
         load({"models": str(tmp_path)})
-
-
-def test_kinds_that_are_easily_confused_are_added_up() -> None:
-    scores = merge_families({"tabby": 0.3, "Egyptian cat": 0.4, "espresso": 0.2})
-    assert scores["cat"] == pytest.approx(0.7)
-    assert "tabby" not in scores
-    assert scores["espresso"] == 0.2
 
 
 def test_screens_and_what_the_detector_does_not_see_are_not_claimed() -> None:
@@ -183,4 +177,5 @@ def test_with_a_vision_text_model_the_see_worker_looks_and_embeds_texts(tmp_path
     )
     assert (embedded["vectors"] @ seen["clip"]).shape == (2,)
     assert engine.describe["clip"].startswith("tiny (")
+    assert engine.describe["runtime"].endswith(engine.describe["clip"])
     assert engine.ops["look"].batch == 1

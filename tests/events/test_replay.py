@@ -69,7 +69,9 @@ def sight(at: float, *labels: str, blank: bool = False) -> Sight:
         Box(label, 0.87654, 0.123456, 0.1, 0.5, 0.5, ("white", "red")[:n]) for n, label in enumerate(labels)
     )
     seen = Sight(*head(at), np.ones(3, np.float32), (Tag("lawn", 0.51234),), boxes, blank, of="e.1")
-    return seen if blank else replace(seen, colours=("blue", "white"), background=("blue",))
+    if blank:
+        return seen
+    return replace(seen, colours=("blue", "white"), background=("blue",), same_as=0.5 if at > 2 else None)
 
 
 def screen(at: float, *lines: str, score: float = 0.99) -> ScreenText:

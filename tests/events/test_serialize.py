@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -75,6 +76,7 @@ UNITS: list[tuple[str, Any]] = [
             colours=("green",),
             background=("gray",),
             of="e.1",
+            same_as=0.51234,
         ),
     ),
     (
@@ -103,6 +105,12 @@ def test_a_unit_becomes_an_event_that_the_schema_accepts(kind: str, unit: Any) -
     }
     count = {"seq": 1, "prev": 0} if kind in schema.DURABLE else {"after": 1}
     jsonschema.validate(head | count | draft.body, schema.document())
+
+
+def test_a_scene_that_has_come_back_names_its_first_picture_and_no_other_does() -> None:
+    seen = next(unit for unit in (unit for _, unit in UNITS) if isinstance(unit, Sight))
+    assert event_draft(seen, str).body["same_as"] == 0.512
+    assert "same_as" not in event_draft(replace(seen, same_as=None), str).body
 
 
 def test_evidence_with_a_frame_gets_its_address() -> None:

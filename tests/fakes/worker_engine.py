@@ -58,4 +58,4 @@ def load(options: dict[str, Any]) -> Engine:
         "burn": Op(_burn),
         "log": Op(_log),
     }
-    return Engine({**ops, "count": StreamOp(_count)}, probe=("echo", {}))
+    return Engine({**ops, "count": StreamOp(_count)}, {"runtime": "of a test"}, ("echo", {}))

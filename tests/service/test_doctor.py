@@ -24,6 +24,7 @@ HAS_GPU = Path("/dev/nvidiactl").exists()
 def weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """All models are whole."""
     monkeypatch.setattr(doctor, "wrong_models", lambda settings: {})
+    monkeypatch.setattr(doctor, "vision_runtime", lambda settings: "a runtime")
 
 
 async def findings(tmp_path: Path, **groups: dict[str, Any]) -> list[Finding]:
@@ -34,6 +35,17 @@ async def findings(tmp_path: Path, **groups: dict[str, Any]) -> list[Finding]:
 
 def of(found: list[Finding], check: str) -> Finding:
     return next(finding for finding in found if finding.check == check)
+
+
+@pytest.mark.usefixtures("weights")
+async def test_the_runtime_of_the_vision_encoder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of(await findings(tmp_path), "vision")
+    assert (found.verdict, found.text) == ("ok", "the vision encoder runs in a runtime")
+    monkeypatch.setattr(doctor, "vision_runtime", lambda settings: "")
+    found = of(await findings(tmp_path), "vision")
+    assert (found.verdict, "models pull" in found.advice) == ("warning", True)
 
 
 @pytest.mark.usefixtures("weights")

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from streamsvc.core.config import load
-from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model, wrong_models
+from streamsvc.service.engine_table import (
+    ENGINES,
+    NICENESS,
+    ThinkModel,
+    think_model,
+    vision_runtime,
+    wrong_models,
+)
 
 
 @pytest.mark.parametrize("profile", ["embedded", "gpu", "remote"])
@@ -57,3 +64,13 @@ def test_the_models_that_the_settings_need_are_checked_and_no_others(tmp_path: P
     remote = {"url": "http://127.0.0.1:1/v1", "model": "whisper-tiny.en"}
     chosen = load(models={"dir": tmp_path, "profile": "remote"}, remote=remote)
     assert wrong_models(chosen, ("think",)) == {}
+
+
+def test_the_vision_runtime_is_not_known_before_it_is_measured(tmp_path: Path) -> None:
+    assert vision_runtime(load(models={"dir": tmp_path})) == ""
+
+
+@pytest.mark.models
+def test_the_vision_runtime_is_the_one_that_serves() -> None:
+    importlib.import_module("engines.prepare").prepare(load().models.dir / "models")
+    assert vision_runtime(load()).startswith(("tensorrt", "openvino", "onnxruntime"))

@@ -62,6 +62,8 @@ def test_pictures_of_a_part_that_begins_before_the_last_one_ended_are_seen_at_on
             events = await played.ended()
         times = [event["at"] for event in events if event["type"] == "keyframe.sampled"]
         assert times[:2] == pytest.approx([0.0, 2.0], abs=0.3)
+        looked = [event for event in events if event["type"] == "sight.ready"]
+        assert [event.get("same_as") for event in looked] == [None, None, looked[0]["at"]], "it came back"
 
     stage.run(main())
 

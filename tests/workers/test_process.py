@@ -17,6 +17,7 @@ async def test_a_process_lives_until_it_is_closed(tmp_path: Path) -> None:
     started = await WorkerProcess.start(Job("test", ENGINE, {}, 0), tmp_path / "a.sock")
     assert started.alive
     assert started.pid == started.process.pid
+    assert started.runtimes == {"test": "of a test"}
     await started.close()
     assert not started.alive
 
