@@ -3,8 +3,8 @@
     python -m load_tests.talkers [--talkers 1 4 6 8 10] [--seconds 60] [--hear KEY=VALUE ...]
 
 No model runs, so the figures do not depend on what else the machine does: the audio is its own script
-(tests/fakes/hear_engine.py), and a decode takes the CPU time of `decode_seconds`. Its figures are about waiting:
-for a step, in the queue, for a second step. They tell nothing of word errors.
+(tests/fakes/hear_engine.py), and a decode takes the CPU time of `decode_seconds`. The figures are about
+waiting: for a step, in the queue, for a second step. They tell nothing of word errors.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ LIKELY_ENOUGH = 0.4
 MAX_AGE = 2.0  # seconds after its end at which any word is stable
 # Probability from which a tentative word is shown; the higher one where it ended less than EDGE_SECONDS ago.
 SHOWN_PROBABILITY = 0.3
-EDGE_PROBABILITY = 0.72
+EDGE_PROBABILITY = 0.8
 EDGE_SECONDS = 0.2
 # Words beyond the end of a newer hypothesis: deviation of times, speech under each, probability of each:
 SLACK = 0.1

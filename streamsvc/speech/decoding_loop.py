@@ -215,7 +215,7 @@ class _DecodingLoop:
         self.segmenter.mark_reported(last.end)
 
     def _step(self) -> float:
-        """Seconds between steps now: unclear speech needs more audio after a word, a busy worker fewer steps."""
+        """Seconds between steps now: unclear speech needs more audio after a word, a queue fewer steps."""
         wanted = self.settings.step if self.options.step is None else self.options.step()
         lossless = LOSSLESS_STEP if self.options.lossless else 0.0
         unclear = 0.0 if self.log_probability > UNCLEAR_LOG_PROBABILITY else UNCLEAR_STEP

@@ -11,8 +11,8 @@ LONGER_MAX = 1.2  # seconds
 class StepPacer:
     """Steps of one track: longer while its decodes wait for those of other tracks, then shorter again.
 
-    A wait in the queue makes words as late as a longer step does, and costs as much work as before. With
-    longer steps the same work is asked for less often, the queue is empty, and a decode begins with the newest audio.
+    A wait in the queue makes words as late as a longer step does, and spares no work. With longer steps less
+    is asked for, the queue is empty, and a decode begins with the newest audio.
 
     Attributes:
         longer: seconds to add to the step.

@@ -114,9 +114,9 @@ def test_the_last_word_waits_if_it_ends_in_punctuation_and_at_a_pause() -> None:
 
 
 def test_an_improbable_tail_is_not_shown_and_the_newest_words_need_a_higher_probability() -> None:
-    assert shown_count([word("went", 0.5, 0.35), word("home", 0.95, 0.75)], [0, 0], 1.0) == 2
+    assert shown_count([word("went", 0.5, 0.35), word("home", 0.95, 0.85)], [0, 0], 1.0) == 2
     assert shown_count([word("went", 0.5, 0.25), word("home", 0.95, 0.9)], [0, 0], 1.0) == 0
-    assert shown_count([word("went", 0.95, 0.7)], [0], 1.0) == 0
+    assert shown_count([word("went", 0.95, 0.75)], [0], 1.0) == 0
 
 
 def test_a_word_that_two_steps_agree_on_is_shown_whatever_its_probability() -> None:
