@@ -18,7 +18,7 @@ CERTAIN_AGE = 0.15
 # Seconds after its end at which weaker evidence makes a word stable: two steps that agree, whatever the
 # probability, or one step of LIKELY_ENOUGH. (Later ones for noisy speech saved no word error and cost 0.2 s.)
 SETTLED_AGE = 0.4
-LIKELY_ENOUGH = 0.4
+LIKELY_ENOUGH = 0.6
 MAX_AGE = 2.0  # seconds after its end at which any word is stable
 # Probability from which a tentative word is shown; the higher one where it ended less than EDGE_SECONDS ago.
 SHOWN_PROBABILITY = 0.3

@@ -100,8 +100,9 @@ def test_every_word_becomes_stable_at_the_maximum_age() -> None:
 
 
 def test_only_improbable_words_that_no_step_agrees_on_wait_long() -> None:
-    words = [word("went", 0.7, 0.5), word("home", 1.4, 0.1)]
+    words = [word("went", 0.7, 0.65), word("home", 1.4, 0.1)]
     assert [count(words, [0, 0], end) for end in (1.0, 1.2)] == [0, 1]
+    assert count([word("went", 0.7, 0.55), words[1]], [0, 0], 1.2) == 0
     guess = [word("zyx", 0.7, 0.1), word("home", 1.4, 0.1)]
     assert [count(guess, [same, 0], 1.2) for same in (0, 1)] == [0, 1]
 
