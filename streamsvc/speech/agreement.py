@@ -16,7 +16,7 @@ LIKELY_PROBABILITY = 0.7  # below it a word needs one more step: a fifth of thos
 CERTAIN_PROBABILITY = 0.95
 CERTAIN_AGE = 0.15
 # Seconds after its end at which weaker evidence makes a word stable: two steps that agree, whatever the
-# probability, or one step of LIKELY_ENOUGH. (Later ones for noisy speech saved no word error and cost 0.2 s.)
+# probability, or one step of LIKELY_ENOUGH (at 0.4: 43 errors of 1,016 words instead of 40, 0.04 s sooner).
 SETTLED_AGE = 0.4
 LIKELY_ENOUGH = 0.6
 MAX_AGE = 2.0  # seconds after its end at which any word is stable

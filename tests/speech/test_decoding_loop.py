@@ -311,7 +311,7 @@ def test_hypotheses_of_few_words_do_not_make_speech_unclear(virtual: asyncio.Run
 
         async def call(self, op: str, payload: dict[str, Any], **options: Any) -> dict[str, Any]:
             result = await super().call(op, payload, **options)
-            return {**result, "log_probability": -0.9} if 0 < len(result.get("words", ())) < 4 else result
+            return {**result, "log_probability": -1.6} if 0 < len(result.get("words", ())) < 4 else result
 
     def steps(role: ScriptedHear) -> int:
         transcribe(virtual, spoken(*[(8, 2.5)] * 6), role)
