@@ -22,17 +22,18 @@ from streamsvc.speech.backlog import Backlog
 from streamsvc.speech.captions import SECONDS_MAX
 from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
 from streamsvc.speech.language_id import LanguageDetector
+from streamsvc.speech.pacing import StepPacer
 from streamsvc.speech.recognizer import RETRY_MAX, Recognizer
 from streamsvc.speech.segmenter import WINDOW_MAX, Segmenter, SpeechUnit
 from streamsvc.speech.vad import VAD_WINDOW
 
 LOSSLESS_STEP = 1.5  # seconds between steps of a lossless source: a third of the work, and more context
-UNCLEAR_STEP = 0.9  # seconds between steps where speech is unclear
+UNCLEAR_STEP = 0.64  # seconds between steps where speech is unclear
 # Thresholds of the smoothed mean log probability of a token:
 QUICK_LOG_PROBABILITY = -0.33  # above: a cheap decode is good enough between pauses
-CLEAR_LOG_PROBABILITY = -0.4  # above: words may become stable early
 UNCLEAR_LOG_PROBABILITY = -0.45  # at or below: steps are longer
-SMOOTHING = 0.3  # weight of the newest decode
+SMOOTHING = 0.3  # weight of the newest decode, of at least FULL_WEIGHT words; less where there are fewer
+FULL_WEIGHT = 8  # words: the mean of the first few is low, however clear the speech is
 LAG_MAX = 0.3  # seconds of waiting audio beyond the next step at which a live source lags behind
 GIVE_UP = 15.0  # seconds of tries without new audio after which the remaining audio is given up
 
@@ -140,6 +141,7 @@ class _DecodingLoop:
         self.flush: Flush | None = None  # in progress; comes after the backlog
         self.flush_deadline = 0.0  # monotonic seconds until which it waits for the worker
         self.log_probability = 0.0  # smoothed mean of a token
+        self.pacer = StepPacer()
         self.work = WorkLog()
 
     async def run(self) -> None:
@@ -221,11 +223,11 @@ class _DecodingLoop:
         self.segmenter.mark_reported(last.end)
 
     def _step(self) -> float:
-        """Seconds between steps now: unclear speech needs more audio after a word."""
+        """Seconds between steps now: unclear speech needs more audio after a word, a queue fewer steps."""
         wanted = self.settings.step if self.options.step is None else self.options.step()
         lossless = LOSSLESS_STEP if self.options.lossless else 0.0
         unclear = 0.0 if self.log_probability > UNCLEAR_LOG_PROBABILITY else UNCLEAR_STEP
-        return max(wanted, lossless, unclear)
+        return max(wanted + self.pacer.longer, lossless, unclear)
 
     # --- flushes and the end
 
@@ -304,14 +306,16 @@ class _DecodingLoop:
             return False
         # Speech of another language at the start of the window is left out.
         offset = min(max(0.0, self.language.since - window.start), (window.end - window.start) / 2)
+        asked = clock.now()
         result = await self.recognizer.transcribe(self._request(window, offset))
         if result is None:
             self.segmenter.skip(window)
             return False
         hypothesis = Hypothesis.from_result(result, offset)
         if hypothesis.words:
-            self._note_log_probability(hypothesis.log_probability, window.end)
+            self._note_log_probability(hypothesis, window.end)
         decode_seconds = result.get("seconds", 0.0)
+        self.pacer.note(clock.now() - asked - decode_seconds)
         decode_began = max(began, clock.now() - decode_seconds)
         self.work.add("queue", began, decode_began)
         self.work.add("asr", decode_began, clock.now())
@@ -341,10 +345,10 @@ class _DecodingLoop:
             payload["screen_terms"] = [term for term in terms if term.lower() not in known]
         return payload
 
-    def _note_log_probability(self, log_probability: float, end: float) -> None:
-        self.log_probability += SMOOTHING * (log_probability - self.log_probability)
-        self.segmenter.clear = self.log_probability > CLEAR_LOG_PROBABILITY
-        self.language.note_log_probability(log_probability, end)
+    def _note_log_probability(self, hypothesis: Hypothesis, end: float) -> None:
+        weight = SMOOTHING * min(1.0, len(hypothesis.words) / FULL_WEIGHT)
+        self.log_probability += weight * (hypothesis.log_probability - self.log_probability)
+        self.language.note_log_probability(hypothesis.log_probability, end)
 
     async def _detect_language(self, window: DecodeWindow) -> bool:
         """Set the language of a window. False: it is not known yet, or the request failed."""

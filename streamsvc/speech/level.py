@@ -1,7 +1,8 @@
 """Gain control for voice activity detection, so that quiet or fading speech is found. Pure.
 
 Silero's probability of speech does not depend on the level down to about 30 dB below full speech, and falls
-to 0 within 20 dB below that. Amplified noise and music are no speech to it, so the level alone is corrected.
+to 0 within 20 dB below that. Amplified noise and music are no speech to it, so the level alone is corrected;
+what is loud enough for it is left alone, since breath that is amplified in a pause becomes speech to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from streamsvc.speech.vad import VAD_WINDOW
 
 Samples = NDArray[np.float32]
 
-TARGET = 0.05  # root mean square to which the loudest recent window is amplified; clear of clipping
+# Root mean square to which the loudest recent window is amplified: 15 to 20 dB below full speech, so that
+# nothing is amplified in the first seconds of a pause.
+TARGET = 0.0125
 GAIN_MAX = 100.0  # 40 dB: digital silence with its dither stays far below speech
 RELEASE = 10.0 ** (-0.3 / 20)  # factor of the level in each window: 9 dB a second
 

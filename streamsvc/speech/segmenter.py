@@ -40,7 +40,7 @@ UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utteran
 class Segmenter:
     """Segments one audio track.
 
-    `step`, `hangover`, `clear` and `language` may be changed at any time.
+    `step`, `hangover` and `language` may be changed at any time.
 
     Args:
         session: id that the units carry.
@@ -49,7 +49,6 @@ class Segmenter:
         hangover: seconds of silence that end an utterance.
 
     Attributes:
-        clear: the speech is clear; where it is not, words become stable later.
         language: of the words; None: not known yet.
         speaking: an utterance is open.
     """
@@ -59,7 +58,6 @@ class Segmenter:
         self.track = track
         self.step = step
         self.hangover = hangover
-        self.clear = True
         self.language: str | None = None
         self.speaking = False
         self._audio = AudioBuffer(session, track)
@@ -187,7 +185,7 @@ class Segmenter:
             self._window_start = resume_at(self._words.in_window, speech, self._window_start)
             self._words.begin(keep_context=True)
             return []
-        update = self._words.update(placed, window, self._activity.seconds, clear=self.clear)
+        update = self._words.update(placed, window, self._activity.seconds)
         rest = rest_start(placed, window, self._activity) if window.at_pause else None
         if rest is not None:
             self._window_start = rest
@@ -210,7 +208,7 @@ class Segmenter:
         if rejected and self._pieces.shorten():
             return []
         heard = self._activity.seconds
-        update = self._words.update(without_echo(words, heard), window, heard, clear=self.clear)
+        update = self._words.update(without_echo(words, heard), window, heard)
         last = self._words.last
         cut = not window.at_pause and last is not None and last.end > window.start + OVERLAP
         self._window_start = self._settled_until = resumes = last.end if last and cut else window.end

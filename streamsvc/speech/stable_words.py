@@ -90,16 +90,13 @@ class StableWords:
         before = [word.text for word in self._history if start - REPEAT_SECONDS < word.end <= start + OVERLAP]
         return repeats([*before, *(word.text for word in words)])
 
-    def update(
-        self, words: Sequence[Word], window: DecodeWindow, heard: Heard = no_speech, *, clear: bool
-    ) -> Update:
+    def update(self, words: Sequence[Word], window: DecodeWindow, heard: Heard = no_speech) -> Update:
         """Add the hypothesis of a window.
 
         Args:
             words: in session time.
             window: that they were recognised in.
             heard: seconds of speech between two session times; without it, a tail ends with the hypothesis.
-            clear: the speech is clear (see `stable_count`).
         """
         fresh = self._without_stable(words, window.start)
         fresh = sentence_case(fresh, self._history[-1].text if self._history else ".")
@@ -109,7 +106,7 @@ class StableWords:
         beyond = words_beyond(self._tail, fresh, heard)
         fresh += beyond
         agreements += self._agreements[len(self._tail) - len(beyond) :]
-        count = stable_count(fresh, agreements, window.end, pause=window.at_pause, clear=clear)
+        count = stable_count(fresh, agreements, window.end, pause=window.at_pause)
         while count < len(fresh) and fresh[count].end <= window.force_before:
             count += 1
         stable = tuple(fresh[:count])

@@ -21,14 +21,22 @@ def tone(levels: list[float]) -> Any:
     return np.concatenate([level * window for level in levels]).astype(np.float32)
 
 
-@pytest.mark.parametrize("decibels", [-20, -40, -50])
+@pytest.mark.parametrize("decibels", [-40, -50, -60])
 def test_quiet_audio_is_amplified_to_the_target(decibels: int) -> None:
     quiet = tone([10 ** (decibels / 20)] * 8)
     amplified, _ = amplify(quiet, 0.0)
     assert loudness(amplified) == pytest.approx(
         max(1.0, min(GAIN_MAX, TARGET / loudness(quiet)[0])) * loudness(quiet)
     )
-    assert loudness(amplified).min() >= 0.03
+    assert loudness(amplified).min() >= 0.01
+
+
+def test_what_is_loud_enough_for_voice_activity_detection_is_unchanged_and_so_is_breath_behind_it() -> None:
+    """Amplified, breath in the pauses of a reader became speech: pauses were missed, and words were wrong."""
+    speech, breath = tone([0.08] * 16), tone([0.008] * 20)
+    amplified, _ = amplify(np.concatenate([speech, breath]), 0.0)
+    assert np.array_equal(amplified, np.concatenate([speech, breath]))
+    assert np.array_equal(amplify(tone([10 ** (-36 / 20)] * 8), 0.0)[0], tone([10 ** (-36 / 20)] * 8))
 
 
 def test_loud_audio_is_unchanged_and_a_fade_is_followed() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.speech.level import TARGET
 from streamsvc.speech.recognizer import RETRY_FIRST, RETRY_MAX, Recognizer
 from streamsvc.speech.vad import VAD_WINDOW
 
@@ -104,7 +105,7 @@ def test_voice_activity_detection_hears_quiet_audio_amplified(virtual: asyncio.R
     recognizer = Recognizer(role, "s")
     quiet = np.full(4 * VAD_WINDOW, 0.001, np.float32)
     virtual.run(recognizer.vad(quiet))
-    assert role.payloads[-1]["samples"] == pytest.approx(0.05)
+    assert role.payloads[-1]["samples"] == pytest.approx(TARGET)
     loud = np.full(VAD_WINDOW, 0.5, np.float32)
     virtual.run(recognizer.vad(loud))
     virtual.run(recognizer.vad(quiet[:VAD_WINDOW]))
