@@ -204,16 +204,16 @@ AUTO_MODEL = "auto"
 class Think(Group):
     """Language model and its context window."""
 
-    # "auto": the best chat model of engines/registry.toml that is there and that this machine can run; else
-    # a name of the registry, or of a folder below models.dir/models with a GGUF (profile gpu: with a VLM).
+    # "auto": the best of engines/registry.toml that is there or a folder of models.dir/models (gpu: a VLM)
     model: str = AUTO_MODEL
+    sees: str = "none"  # embedded: a model that sees beside it, "smolvlm-500m" or a folder with mmproj*.gguf
     window_tokens: int = Field(4096, ge=256)  # of a session; embedded: context of a slot, answer included
     threads: int | None = Field(None, ge=1)  # embedded; None: half of the cores
     visual_tokens: int = Field(1024, ge=0)  # profile gpu: share of the window for keyframes
     device: str = "cpu"  # profile gpu: torch device, e.g. "cuda"
     tower: Literal["torch", "onnx"] = "torch"  # profile gpu: runtime of the vision tower; "onnx" on the CPU
     deadline: float = 3.0  # seconds for a whole answer
-    scenes: bool = False  # profiles gpu and remote: scene captions by the model (sends pictures unasked)
+    scenes: bool = False  # scene captions by a model that sees (remote: sends pictures unasked)
     scene_seconds: float = Field(10.0, ge=1)  # minimum between two of these captions of a session
 
 

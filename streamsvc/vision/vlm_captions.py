@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
-from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.errors import CapacityError, StreamsvcError, WorkerError
 from streamsvc.core.latency import WAIT
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
@@ -42,6 +42,7 @@ SAME_SCENE = 0.7
 SAME_SCENE_CAPTIONS = 2  # at most, in SAME_SCENE_SECONDS, while the scene stays the same
 SAME_SCENE_SECONDS = 300.0
 IDLE_PATIENCE = 5.0  # seconds that a candidate waits for an idle moment
+UNREAD_SECONDS = 60  # that a candidate waits for its picture to be read along, while no newer one waits
 GENERATE_SECONDS = 6.0  # for one caption: it is no use once the next scene is there
 MAX_TOKENS = 48  # of a caption
 MAX_WORDS = 20  # of a caption: it is shown whole or not at all
@@ -168,10 +169,7 @@ class VlmCaptioner:
             new_line("picture", at, at, labels_of(sight) or UNLABELLED, at, key), number=self._numbered + 1
         )
         self._numbered = line.number
-        async with self._context.roles.idle.background(IDLE_PATIENCE):
-            began = clock.now()
-            self._next = began + self._interval
-            sentence = await self._first_sentence(line)
+        began, sentence = await self._told(line)
         self._captioned = sight.embedding
         text = caption(sentence, [candidate.rule, self._previous[1] if self._previous is not None else ""])
         if text:
@@ -182,6 +180,20 @@ class VlmCaptioner:
             self._context.host.dispatch(
                 Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model")
             )
+
+    async def _told(self, line: Line) -> tuple[float, str]:
+        """When the model was asked, in monotonic seconds, and its first sentence. Raises as `_caption`."""
+        for left in reversed(range(UNREAD_SECONDS)):
+            try:
+                async with self._context.roles.idle.background(IDLE_PATIENCE):
+                    began = clock.now()
+                    self._next = began + self._interval
+                    return began, await self._first_sentence(line)
+            except CapacityError as error:
+                if error.code != "unread" or not left or len(self._candidates) or self._closed.is_set():
+                    raise
+            await clock.sleep(1.0)
+        raise AssertionError("the last try returns or raises")
 
     async def _first_sentence(self, line: Line) -> str:
         """The model's first sentence about a picture, shown beside the one that it captioned before."""

@@ -34,7 +34,7 @@ def test_every_entry_of_the_registry_is_complete() -> None:
         "ms-marco-minilm-l12-v2",
     }
     for entry in entries.values():
-        assert entry.role in {"asr", "llm", "detector", "tagger", "embed", "rank"}
+        assert entry.role in {"asr", "llm", "detector", "tagger", "embed", "rank", "sight"}
         assert entry.licence in {"MIT", "Apache-2.0"}
         names = {file.name for file in entry.files}
         for source in entry.sources:

@@ -182,7 +182,7 @@ def test_a_question_does_not_wait_for_a_picture_which_is_read_after_it(
 
 def test_no_picture_is_read_beyond_the_room_of_a_slot(engine: Sight) -> None:
     (measured,) = [read_all(engine, window([item(engine, 1, 1)], "size"))[-1]["visual"]]
-    room = SIZE.context - sight.ROOM - 2 * measured - 300
+    room = SIZE.context - sight.ROOM - 2 * measured - 200
     long = [{**item(engine, 1), "text": "x" * room}]
     found = read_all(engine, window([*long, *(item(engine, n, n) for n in (6, 7, 8, 9))], "full"))
     assert 0 < len(found[-1]["shown"]) < NEWEST

@@ -18,7 +18,7 @@ import pytest
 
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config, metrics
-from streamsvc.core.errors import ConfigError, WorkerError
+from streamsvc.core.errors import CapacityError, ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
 from streamsvc.vision.vlm import VlmSession
@@ -344,6 +344,31 @@ def test_a_failure_costs_one_caption_and_is_counted(
             case.note(20.0, label="dog")
             await clock.sleep(1.0)
             assert case.texts == ["A dog has come in."]
+
+    virtual.run(main())
+
+
+def test_a_picture_that_is_not_read_yet_is_asked_about_again_until_a_newer_one_waits(
+    virtual: asyncio.Runner,
+) -> None:
+    async def main() -> None:
+        before = counted("skipped")
+        unread = CapacityError("not read", code="unread")
+        async with narrating(unread) as case:
+            case.note(0.0)
+            await clock.sleep(5.5)
+            assert (case.told, len(case.asked)) == ([], 6)
+            case.model.tells = ["A cat on a mat."]
+            await clock.sleep(1.0)
+            assert case.texts == ["A cat on a mat."]
+            case.model.tells = [unread]
+            case.note(30.0, label="dog", like=0.0)
+            await clock.sleep(15.0)
+            case.model.tells = ["A dog has come in."]
+            case.note(45.0, label="dog", like=0.5)
+            await clock.sleep(30.0)
+            assert case.texts[1:] == ["A dog has come in."]
+        assert counted("skipped") - before <= 1
 
     virtual.run(main())
 
