@@ -345,8 +345,10 @@ class Settings(BaseSettings):
             )
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
-        if self.think.scenes and self.models.profile == "embedded":
-            raise ValueError("think.scenes needs a model that sees: models.profile gpu or remote")
+        if self.think.scenes and self.models.profile == "embedded" and self.think.sees == "none":
+            raise ValueError(
+                "think.scenes needs a model that sees: think.sees, or models.profile gpu or remote"
+            )
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self

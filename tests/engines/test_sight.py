@@ -181,13 +181,14 @@ def test_a_question_does_not_wait_for_a_picture_which_is_read_after_it(
 
 
 def test_no_picture_is_read_beyond_the_room_of_a_slot(engine: Sight) -> None:
-    (measured,) = [read_all(engine, window([item(engine, 1, 1)], "size"))[-1]["visual"]]
-    room = SIZE.context - sight.ROOM - 2 * measured - 200
-    long = [{**item(engine, 1), "text": "x" * room}]
-    found = read_all(engine, window([*long, *(item(engine, n, n) for n in (6, 7, 8, 9))], "full"))
-    assert 0 < len(found[-1]["shown"]) < NEWEST
+    measured = read_all(engine, window([item(engine, 1, 1)], "size"))[-1]["visual"]
+    told = [item(engine, n) for n in (6, 7, 8, 9)]
+    lines = engine.extend(window([{**item(engine, 1), "text": ""}, *told], "full"))["tokens"]
+    long = {**item(engine, 1), "text": "x" * (SIZE.context - sight.ROOM - lines - 2 * measured)}
+    found = read_all(engine, window([long, *(item(engine, n, n) for n in (6, 7, 8, 9))], "full"))
+    assert found[-1]["shown"] == [8, 9]
     with pytest.raises(InvalidRequest, match="the window has"):
-        engine.extend(window(long * 3, "fuller"))
+        engine.extend(window([long] * 3, "fuller"))
 
 
 # --- aside --------------------------------------------------------------------------------------------------
@@ -281,7 +282,9 @@ def test_it_loads_model_and_projector_of_a_folder(folder: Path) -> None:
     assert isinstance(engine.ops["generate"], StreamOp)
     assert isinstance(engine.ops["extend"], Op)
     assert engine.probe is not None
-    engine.ops["count"].run([engine.probe[1]])  # type: ignore[operator]
+    counting = engine.ops["count"]
+    assert isinstance(counting, Op)
+    assert counting.run([engine.probe[1]]) == [{"tokens": [2]}]
 
 
 def test_a_folder_without_a_projector_is_refused(tmp_path: Path) -> None:

@@ -223,7 +223,6 @@ def test_the_levels_in_use_follow_the_settings() -> None:
     assert levels_of(config.load(None)) == (2, 3, 4, 5, 6, 7)
     assert levels_of(config.load(None, see={"ocr": False}, think={"model": "none"})) == (2, 4, 6, 7)
     assert levels_of(config.load(None, think={"sees": "smolvlm-500m"})) == (1, 2, 3, 4, 5, 6, 7)
-    assert levels_of(config.load(None, think={"scenes": True})) == (2, 3, 4, 5, 6, 7), "nothing captions"
     gpu: dict[str, Any] = {"models": {"profile": "gpu"}}
     assert levels_of(config.load(None, **gpu, think={"model": "m", "scenes": True}))[0] == 1
     assert levels_of(config.load(None, **gpu, think={"model": "m"}))[0] == 2
