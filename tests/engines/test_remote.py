@@ -198,7 +198,7 @@ def test_the_newest_four_pictures_are_sent_and_a_newer_one_leaves_the_head_as_it
         assert (first["shown"], second["shown"]) == ([3, 4, 5, 6], [4, 5, 6, 7])
         heads = [told["messages"][1]["content"][0]["text"] for told in fake.asked]
         assert heads[1].startswith(heads[0])
-        assert len(fake.pictures()) == 8
+        assert len(fake.pictures()) == 4
 
 
 def test_a_schema_of_the_answer_is_sent_and_left_out_where_it_is_refused() -> None:
