@@ -462,6 +462,42 @@ def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(
     stage.run(main())
 
 
+def test_a_model_that_sees_beside_the_one_that_reads_does_all_of_pictures_and_rests_at_the_first_level(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        for level in (0, 1):
+            reads, sees = (
+                Model(says=["It is said [1]."]),
+                Model(says=[0.1, "A grey cat."], tells=["A cat on a mat."]),
+            )
+            groups: dict[str, Any] = {"models": {"profile": "embedded"}}
+            groups["think"] = {"model": "auto", "sees": "tiny", "scenes": True}
+            async with Playing(sighted(reads, sees=sees, **groups)) as played:
+                played.session.apply_level(level, "test" if level else "")
+                played.session.media.attach(Sender(VP8))
+                sending = asyncio.create_task(send(played.session, packets(tmp_path, 6.0, audio=None)))
+                await clock.sleep(4.0)
+                read_before = len(sees.read)
+                played.session.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
+                await sending
+                played.session.end("ended")
+                events = await played.ended()
+            assert not reads.encoded
+            assert not any(item.get("picture") for asked in reads.read for item in asked["items"])
+            (done,) = [event for event in events if event["type"] == "answer.done"]
+            if level:
+                assert (sees.encoded, sees.read, sees.aside) == ([], [], []), "before anything of speech"
+            else:
+                assert read_before > 0, "in idle time"
+                assert all(item["picture"] for asked in sees.read for item in asked["items"])
+                assert done["text"] == "A grey cat."
+                assert [asked["kept"] for _, asked in sees.aside] == [True]
+                assert ("model", "A cat on a mat.") in captions(events)
+
+    stage.run(main())
+
+
 # --- the real engines ---
 
 
