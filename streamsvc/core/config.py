@@ -204,7 +204,7 @@ AUTO_MODEL = "auto"
 class Think(Group):
     """Language model and its context window."""
 
-    # "auto": the best of engines/registry.toml that is there or a folder of models.dir/models (gpu: a VLM)
+    # "auto": the best there is of engines/registry.toml; a name of it; a folder in models.dir/models (gpu: a VLM)
     model: str = AUTO_MODEL
     sees: str = "none"  # embedded: a model that sees beside it, "smolvlm-500m" or a folder with mmproj*.gguf
     window_tokens: int = Field(4096, ge=256)  # of a session; embedded: context of a slot, answer included
@@ -346,9 +346,7 @@ class Settings(BaseSettings):
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded" and self.think.sees == "none":
-            raise ValueError(
-                "think.scenes needs a model that sees: think.sees, or models.profile gpu or remote"
-            )
+            raise ValueError("think.scenes needs a model that sees: think.sees, or profile gpu or remote")
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self
