@@ -204,7 +204,7 @@ AUTO_MODEL = "auto"
 class Think(Group):
     """Language model and its context window."""
 
-    # "auto": the best there is of engines/registry.toml; a name of it; a folder in models.dir/models (gpu: a VLM)
+    # "auto": the best there is of engines/registry.toml; else a name of it, or a folder in models.dir/models
     model: str = AUTO_MODEL
     sees: str = "none"  # embedded: a model that sees beside it, "smolvlm-500m" or a folder with mmproj*.gguf
     window_tokens: int = Field(4096, ge=256)  # of a session; embedded: context of a slot, answer included
