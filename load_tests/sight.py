@@ -77,10 +77,14 @@ def model(name: str) -> Iterator[tuple[Path, str]]:
     if name != SHAPE:
         yield default_dir(), name
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "models"  # as a service lays it out, with the models that it needs besides
+        folder.mkdir()
+        for other in default_dir().iterdir():
+            (folder / other.name).symlink_to(other)
         words = chat_gguf.vocabulary_of(chat_file(SMALLEST, default_dir()))
-        vlm_gguf.write(Path(folder) / name, vlm_gguf.SMOLVLM_500M, vocabulary=words)
-        yield Path(folder), name
+        vlm_gguf.write(folder / name, vlm_gguf.SMOLVLM_500M, vocabulary=words)
+        yield folder, name
 
 
 class Timed:
