@@ -13,9 +13,10 @@ WORKERS ?= 2
 FAST := not models and not media and not browser and not slow and not load
 FAST_FOLDERS := tests/core tests/timeline tests/events tests/answers tests/speech
 
-run: $(VENV)/.installed  ## install, download the weights, serve           SOURCES=DIR PORT=8080 HOST=127.0.0.1 MODEL=none|NAME
+run: $(VENV)/.installed  ## install, download the weights, serve           SOURCES=DIR PORT=8080 HOST=127.0.0.1 MODEL=none|NAME SEES=smolvlm-500m
 	@$(BIN)/streamsvc models pull $(if $(MODEL),--chat "$(MODEL)")
-	@$(if $(filter-out none auto,$(MODEL)),export STREAMSVC_THINK__MODEL="$(MODEL)";) exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
+	@$(if $(SEES),$(BIN)/streamsvc models pull "$(SEES)")
+	@$(if $(SEES),export STREAMSVC_THINK__SEES="$(SEES)" STREAMSVC_THINK__SCENES=true;) $(if $(filter-out none auto,$(MODEL)),export STREAMSVC_THINK__MODEL="$(MODEL)";) exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
 
 test: $(VENV)/.installed-dev lint  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x" WORKERS=0
 	@$(BIN)/streamsvc models pull --all

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from engines import Engine, Op, Payload, StreamOp, each
 from engines.chat_models import chat_file, chat_model, machine_cores
@@ -68,17 +68,20 @@ def load(options: dict[str, Any]) -> Engine:
     return Chat(server, size).engine({"llm": name, "runtime": server.version})
 
 
+Part = TypeVar("Part")  # of a prompt: a token id, or a piece of text with a picture
+
+
 @dataclass(slots=True)
-class _Slot:
-    """One sequence of the server. read: ids whose keys and values it keeps, as far as we know."""
+class Slot(Generic[Part]):
+    """One sequence of the server. read: parts whose keys and values it keeps, as far as we know."""
 
     number: int
     key: str = ""
-    read: list[int] = field(default_factory=list)
+    read: list[Part] = field(default_factory=list)
     busy: bool = False
 
-    def common(self, ids: Sequence[int]) -> int:
-        """How many tokens of `ids` have been read."""
+    def common(self, ids: Sequence[Part]) -> int:
+        """How many of the parts `ids` have been read."""
         return next(
             (
                 index
@@ -89,15 +92,17 @@ class _Slot:
         )
 
 
-class Slots:
+class Slots(Generic[Part]):
     """Slots by session key; the least recently used one is evicted. Thread-safe."""
 
     def __init__(self, count: int) -> None:
         self._changed = threading.Condition()
-        self._slots = [_Slot(number) for number in range(count)]  # the least recently used first
+        self._slots: list[Slot[Part]] = [
+            Slot(number) for number in range(count)
+        ]  # the least recently used first
 
     @contextmanager
-    def held(self, key: str, seconds: float | None = None) -> Iterator[_Slot | None]:
+    def held(self, key: str, seconds: float | None = None) -> Iterator[Slot[Part] | None]:
         """The slot of a key, alone; None if it is not free within `seconds`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._free(key) is not None, seconds):
@@ -124,7 +129,12 @@ class Slots:
                 self._slots.remove(slot)
                 self._slots.insert(0, slot)
 
-    def _free(self, key: str) -> _Slot | None:
+    def read(self) -> list[tuple[str, list[Part]]]:
+        """The keys and what was read of each, the most recently used one first."""
+        with self._changed:
+            return [(slot.key, list(slot.read)) for slot in reversed(self._slots)]
+
+    def _free(self, key: str) -> Slot[Part] | None:
         """The key's slot, else the least recently used one; None if it is busy."""
         for slot in self._slots:
             if slot.key == key:
@@ -142,7 +152,7 @@ class Chat:
     def __init__(self, server: LlamaServer, size: Size) -> None:
         self._server = server
         self._size = size
-        self._slots = Slots(size.slots)
+        self._slots: Slots[int] = Slots(size.slots)
         self._lines: LruCache[list[int]] = LruCache(_CACHED_LINES)
         self._token_seconds = PIECE_SECONDS / SMALLEST_PIECE  # of reading, as of late
         self._parts = self._template()
@@ -191,7 +201,7 @@ class Chat:
         prompt = head + self._tail(question, self._size.context - len(head) - most)
         body = {"prompt": prompt, "n_predict": most, "temperature": 0.0, "cache_prompt": True, "stop": stops}
         if asked.get("schema"):
-            body["json_schema"] = _grammar(asked["schema"])
+            body["json_schema"] = json_grammar(asked["schema"])
         # What is aside of the sessions shares one slot, and must not keep the threads of questions waiting.
         key, seconds = (_ASIDE, ASIDE_SECONDS) if asked.get("aside") else (_key(asked), QUESTION_SECONDS)
         with self._slots.held(key, seconds) as slot:
@@ -217,7 +227,7 @@ class Chat:
         self._slots.drop(_key(asked))
         return {}
 
-    def _read(self, slot: _Slot, ids: list[int]) -> None:
+    def _read(self, slot: Slot[int], ids: list[int]) -> None:
         """Read the next piece of `ids`, as long as takes PIECE_SECONDS at the speed of late."""
         done = slot.common(ids)
         piece = max(SMALLEST_PIECE, min(PIECE, int(PIECE_SECONDS / self._token_seconds)))
@@ -266,23 +276,34 @@ class Chat:
 
     def _template(self) -> list[list[int]]:
         """The template's ids around instruction, window and question: four lists."""
-        messages = [
-            {"role": "system", "content": _INSTRUCTION},  # llama.cpp moves it where there is no system turn
-            {"role": "user", "content": f"{_WINDOW}\n{_QUESTION}"},
+        return [
+            self._tokens(text, special=True, begin=index == 0)
+            for index, text in enumerate(template_parts(self._server))
         ]
-        body = {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
-        left = str(self._server.call("/apply-template", body)["prompt"])
-        texts = []
-        for mark in (_INSTRUCTION, _WINDOW, _QUESTION):
-            text, found, left = left.partition(mark)
-            texts.append(text)
-            if not found:
-                raise ConfigError("the chat template of the model takes no conversation: choose a chat model")
-        texts.append(left)
-        return [self._tokens(text, special=True, begin=index == 0) for index, text in enumerate(texts)]
 
 
-def _grammar(schema: Any) -> dict[str, Any]:
+def template_parts(server: LlamaServer) -> list[str]:
+    """What a model's chat template has around instruction, window and question: four texts.
+
+    Raises:
+        ConfigError: it takes no conversation.
+    """
+    messages = [
+        {"role": "system", "content": _INSTRUCTION},  # llama.cpp moves it where there is no system turn
+        {"role": "user", "content": f"{_WINDOW}\n{_QUESTION}"},
+    ]
+    body = {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
+    left = str(server.call("/apply-template", body)["prompt"])
+    texts = []
+    for mark in (_INSTRUCTION, _WINDOW, _QUESTION):
+        text, found, left = left.partition(mark)
+        texts.append(text)
+        if not found:
+            raise ConfigError("the chat template of the model takes no conversation: choose a chat model")
+    return [*texts, left]
+
+
+def json_grammar(schema: Any) -> dict[str, Any]:
     """A JSON schema as the wheel's llguidance takes it, without free blanks: weak models never stop them."""
     from jsonschema import Draft202012Validator, SchemaError
 

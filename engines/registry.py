@@ -63,7 +63,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the registry. role: "asr", "llm", "detector", "tagger", "embed" or "rank".
+    """One model of the registry. role: "asr", "llm", "sight", "detector", "tagger", "embed", "rank".
 
     chat: set if it is a chat model. Chat models stand in the registry from the least to the best.
     """

@@ -89,8 +89,9 @@ class Answerer:
         timeline = self.timeline if attachment is None else _timeline_of(attachment)
         picture = "" if attachment is None else attachment.picture
         model = self.model if plan.asks_model and (attachment is None or picture) else None
+        model = model if model is not None and model.can(route, picture) else None
         exact = _exact(question, route, timeline)
-        answer = _without_reading(question, route, timeline, exact, self.model is not None, model is not None)
+        answer = _without_reading(question, route, timeline, exact, self._reads, model is not None)
         if answer is None:
             prompt = Prompt(question, route, queries_of(question), picture)
             retrieval = asyncio.create_task(self._passages(prompt))
@@ -115,6 +116,10 @@ class Answerer:
             answer = replace(answer, text=answer.text + part, values=(phrase,))
             stages = (*stages, ("model", clock.now()))
         yield replace(answer, stages=stages)
+
+    @property
+    def _reads(self) -> bool:
+        return self.model is not None and self.model.reads
 
     async def _short(self, question: Question, answer: Answer) -> str:
         """The extractive reader's answer in few words, by a model that cannot read; "": it has none."""

@@ -72,6 +72,7 @@ class Answering:
         index: retrieval in it.
         pictures: the vision pipeline.
         reading: the window that a model which reads is shown; None: the profile has no such model.
+        sight: the window of pictures, where another model sees; None: there is none.
 
     `queue`: where questions are put.
     """
@@ -83,18 +84,19 @@ class Answering:
         index: Index,
         pictures: LivePictures,
         reading: Reading | None = None,
+        sight: Reading | None = None,
     ) -> None:
         self.queue = QuestionQueue(context)
         self._context = context
         self._timeline = timeline
         self._index = index
         self._pictures = pictures
-        self._reading = reading
-        if reading is not None:
-            model = ModelReader(context, timeline, reading, index.rank, pictures.vlm)
-            self._answerer = Answerer(timeline, index, model)
-        else:
-            self._answerer = Answerer(timeline, index, shortener=context.roles.think, session=context.session)
+        self._readings = [one for one in (reading, sight) if one is not None]
+        model: ModelReader | None = None
+        if self._readings:
+            model = ModelReader(context, timeline, reading, index.rank, pictures.vlm, sight=sight)
+        shortener = context.roles.think if reading is None else None
+        self._answerer = Answerer(timeline, index, model, shortener, context.session)
         self._exchanges = Exchanges()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 
@@ -119,15 +121,14 @@ class Answering:
 
     async def forget(self) -> None:
         """Let the language model forget what it has read of the session."""
-        if self._reading is not None:
-            await self._reading.forget()
+        for reading in self._readings:
+            await reading.forget()
 
     async def run(self) -> None:
         """Answer questions until the queue is closed and empty."""
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._index_new())]
-            if self._reading is not None:
-                background.append(tasks.create_task(self._reading.run()))
+            background += [tasks.create_task(reading.run()) for reading in self._readings]
             async with asyncio.TaskGroup() as answerers:
                 for _ in range(_ANSWERERS):
                     answerers.create_task(self._answer_queued())

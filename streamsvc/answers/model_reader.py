@@ -24,7 +24,7 @@ from streamsvc.answers.route import Route
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError
-from streamsvc.core.roles import Payload
+from streamsvc.core.roles import Payload, Role
 from streamsvc.core.types import Evidence, Question
 from streamsvc.timeline.lines import Line, LineKind, new_line, one_line
 from streamsvc.timeline.passages import Passage
@@ -83,28 +83,48 @@ class ModelReader:
     Args:
         context: of the session.
         timeline: what is known, the words of the newest sentence too.
-        reading: the window that the model has read.
+        reading: the window that the model has read; None: that model reads nothing.
         rank: scores texts for a query (`Index.rank`).
         vlm: the session's pictures, where the model can be shown them.
+        sight: the window of pictures, where another model sees than reads; None: `reading`.
     """
 
     def __init__(
         self,
         context: SessionContext,
         timeline: Timeline,
-        reading: WindowSource,
+        reading: WindowSource | None,
         rank: Rank,
         vlm: VlmSession | None = None,
+        *,
+        sight: WindowSource | None = None,
     ) -> None:
         self._context = context
         self._timeline = timeline
         self._reading = reading
+        self._sight = sight
         self._rank = rank
         self._vlm = vlm
         # What an engine keeps of a session serves one question at a time; an endpoint keeps nothing here, and
         # refuses what is aside of questions where few images are left.
         self._keeps = context.settings.models.profile != "remote"
         self._turn = asyncio.Semaphore(1 if self._keeps else _PARALLEL)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it answers from words too, not from pictures alone."""
+        return self._reading is not None
+
+    def can(self, route: Route, picture: str) -> bool:
+        """Whether a question of this route, or of a picture with this key, can be asked."""
+        return self._source(route, picture)[1] is not None
+
+    def _source(self, route: Route, picture: str) -> tuple[Role, WindowSource | None]:
+        """Who is asked, and the window that it has read."""
+        roles = self._context.roles
+        if roles.sight is not None and (picture or route.reader == "sight"):
+            return roles.sight, self._sight
+        return roles.think, self._reading
 
     async def clauses(
         self, prompt: Prompt, passages: Awaitable[Sequence[Passage]]
@@ -142,16 +162,21 @@ class ModelReader:
         if self._vlm is not None and prompt.route.reader == "sight" and not prompt.picture:
             idle_by = min(clock.now() + KEYFRAME_WAIT - question.waited, question.deadline - MIN_SECONDS)
             await self._vlm.refresh(idle_by, question.deadline - PUBLISH_SECONDS)
-        key, window = await self._reading.window(max(question.asked, 0.0))
+        role, reading = self._source(prompt.route, prompt.picture)
+        if reading is None:
+            return
+        key, window = await reading.window(max(question.asked, 0.0))
         lines = {line.number: line for line in window.lines}
         is_whole = not window.generation and (not window.lines or window.lines[-1].number == window.numbered)
+        is_whole = is_whole or reading is self._sight  # retrieval finds words
         # Shielded: where this takes too long, the reader beside still needs what retrieval finds.
         past = [] if is_whole else await asyncio.shield(asyncio.ensure_future(passages))
         parts = [part for passage in past for part in passage.parts]
-        found = _numbered([*parts, *self._newest(window, question.asked)], window)
+        newest = [] if reading is self._sight else self._newest(window, question.asked)
+        found = _numbered([*parts, *newest], window)
         with_pictures = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
-        payload = self._reading.request(key, window if with_pictures else _words_alone(window))
+        payload = reading.request(key, window if with_pictures else _words_alone(window))
         payload |= {"question": _asked(question, found), "max_tokens": MAX_TOKENS}
         if prompt.picture:
             at = question.asked
@@ -162,7 +187,7 @@ class ModelReader:
             lines = {1: image}
         words = 0
         shown: set[int] = set()
-        async with aclosing(self._claims(question, payload, shown)) as claims:
+        async with aclosing(self._claims(role, question, payload, shown)) as claims:
             async for claim in claims:
                 pictures = [line for number, line in lines.items() if number in shown and line.picture]
                 clause = await self._clause(claim, lines, pictures[-MAX_PICTURES:], prompt)
@@ -180,7 +205,7 @@ class ModelReader:
         return [part for part in spoken if part.end > since and part.start <= now]
 
     async def _claims(
-        self, question: Question, payload: Payload, shown: set[int]
+        self, role: Role, question: Question, payload: Payload, shown: set[int]
     ) -> AsyncGenerator[Claim, None]:
         """The model's sentences.
 
@@ -189,7 +214,7 @@ class ModelReader:
         reader = ClaimReader()
         record = self._context.roles.cost_tracker.record
         since, unit = clock.now(), "first"
-        pieces = self._context.roles.think.stream(
+        pieces = role.stream(
             "generate",
             payload,
             deadline_in_s=question.deadline - since - PUBLISH_SECONDS,

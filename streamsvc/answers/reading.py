@@ -35,12 +35,18 @@ INSTRUCTION = (
     "plain text. End each sentence with the numbers of the lines that it stands on, like [12] or [12][15]. "
     "If the lines do not tell, answer with the one word NONE."
 )
+LOOK = (  # the instruction of a model that is shown pictures alone
+    "You are shown pictures of a live stream, the newest last, each behind a line with its number and time. "
+    "Answer from the pictures alone, in one short sentence of plain text. "
+    "If they do not show it, answer with the one word NONE."
+)
 CONTEXT = 4096  # tokens, that BUDGET and CEILING are of
 CEILING = (
     3700  # tokens of a window whose shorter one is still being read: the rest is for question and answer
 )
 EXTEND_TOKENS = 64  # that an engine of the embedded profile reads in one call of `extend`
 EXTEND_SECONDS = 10.0  # for one call
+PICTURE_SECONDS = 60.0  # the same, of a model that sees: one picture is ten seconds of a core
 FORGET_SECONDS = 1.0  # for one key
 QUESTION_SECONDS = 0.5  # of reading that a question may cost
 PATIENCE = 5.0  # seconds that a call waits for an idle moment, before it is looked anew what is to be read
@@ -83,6 +89,7 @@ class Reading:
         timeline: what is known; only read here.
         pictures: a VLM's keys of encoded keyframes, by session second; it may grow.
         instruction: what stands before the lines; the same in every request.
+        sight: `think` is a model that sees beside the one that reads: only pictures stand in its window.
     """
 
     def __init__(
@@ -92,12 +99,16 @@ class Reading:
         timeline: Timeline,
         pictures: Mapping[float, str] | None = None,
         instruction: str = INSTRUCTION,
+        *,
+        sight: bool = False,
     ) -> None:
         self._context = context
         self._think = think
         self._timeline = timeline
         self._pictures = pictures
         self._instruction = instruction
+        self._sight = sight
+        self._role = "sight" if sight else "think"  # whose costs these are
         # An endpoint keeps nothing that it is told ahead of a question.
         self._keeps = context.settings.models.profile != "remote"
         adapter = context.options.vision.adapter
@@ -152,6 +163,7 @@ class Reading:
             if copy is None or copy.full:
                 continue
             longer = extended(copy.window, self._timeline, now, self._count, self._pictures)
+            longer = self._pictures_alone(longer) if self._sight else longer
             if longer is copy.window:
                 continue
             # While the shorter window is read the old one grows as far as the engine's context.
@@ -168,6 +180,14 @@ class Reading:
             # It has filled up before it could be read: read less.
             self._stale.append(self._next.key)
             self._begin(folded(shorter, self._count, self._limit(BUDGET) // 2))
+
+    def _pictures_alone(self, window: Window) -> Window:
+        lines = tuple(line for line in window.lines if line.kind in ("picture", "note"))
+        return (
+            window
+            if len(lines) == len(window.lines)
+            else replace(window, lines=lines, tokens=self._tokens(lines))
+        )
 
     def _folded(self, window: Window) -> Window:
         return folded(window, self._count, self._limit(BUDGET))
@@ -200,7 +220,7 @@ class Reading:
 
     def _readable(self, copy: _Copy) -> int:
         """How many lines have been read, or can be in QUESTION_SECONDS."""
-        cost = self._context.roles.cost_tracker.costs.of("think", "prompt")
+        cost = self._context.roles.cost_tracker.costs.of(self._role, "prompt")
         tokens = self._tokens(copy.window.lines[: copy.lines]) - copy.left
         tokens += max(EXTEND_TOKENS, int(QUESTION_SECONDS / max(cost, _FASTEST)))
         lines = 0
@@ -263,7 +283,8 @@ class Reading:
         if self._stale:  # also at a level that stops reading: it frees memory
             return self._drop
         copy = self._next or self._current
-        if copy.is_read or not self._context.degradation.fidelity.reading:
+        fidelity = self._context.degradation.fidelity
+        if copy.is_read or not (fidelity.scenes if self._sight else fidelity.reading):
             return None
         return self._extend
 
@@ -287,7 +308,7 @@ class Reading:
         copy.left = max(0, int(result.get("left", 0)))
         self._visual = max(0, int(result.get("visual", 0)))
         self._context.roles.cost_tracker.record(
-            "think", "prompt", clock.now() - began, max(0, before - copy.left)
+            self._role, "prompt", clock.now() - began, max(0, before - copy.left)
         )
         if not copy.left:
             self._calibrate(window, int(result.get("tokens", 0)) - self._visual)
@@ -303,5 +324,8 @@ class Reading:
 
     async def _call(self, op: str, payload: Payload) -> Payload:
         return await self._think.call(
-            op, payload, deadline_in_s=EXTEND_SECONDS, affinity=self._context.session
+            op,
+            payload,
+            deadline_in_s=PICTURE_SECONDS if self._sight else EXTEND_SECONDS,
+            affinity=self._context.session,
         )

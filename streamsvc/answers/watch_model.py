@@ -82,7 +82,7 @@ class WatchModel:
     ) -> None:
         roles = context.roles
         can_read = reading is not None
-        self.able = Able(sees=can_read and roles.vlm is not None, reads=can_read and roles.reads)
+        self.able = Able(sees=can_read and roles.vlm is roles.think, reads=can_read and roles.reads)
         self._context = context
         self._reading = reading
         self._decide = decide

@@ -216,16 +216,16 @@ AUTO_MODEL = "auto"
 class Think(Group):
     """Language model and its context window."""
 
-    # "auto": the best chat model of engines/registry.toml that is there and that this machine can run; else
-    # a name of the registry, or of a folder below models.dir/models with a GGUF (profile gpu: with a VLM).
+    # "auto": the best there is of engines/registry.toml; else a name of it, or a folder in models.dir/models
     model: str = AUTO_MODEL
+    sees: str = "none"  # embedded: a model that sees beside it, "smolvlm-500m" or a folder with mmproj*.gguf
     window_tokens: int = Field(4096, ge=256)  # of a session; embedded: context of a slot, answer included
     threads: int | None = Field(None, ge=1)  # embedded; None: half of the cores
     visual_tokens: int = Field(1024, ge=0)  # profile gpu: share of the window for keyframes
     device: str = "cpu"  # profile gpu: torch device, e.g. "cuda"
     tower: Literal["torch", "onnx"] = "torch"  # profile gpu: runtime of the vision tower; "onnx" on the CPU
     deadline: float = 3.0  # seconds for a whole answer
-    scenes: bool = False  # profiles gpu and remote: scene captions by the model (sends pictures unasked)
+    scenes: bool = False  # scene captions by a model that sees (remote: sends pictures unasked)
     scene_seconds: float = Field(10.0, ge=1)  # minimum between two of these captions of a session
 
 
@@ -355,8 +355,8 @@ class Settings(BaseSettings):
             raise ValueError("profile gpu needs think.model: a vision language model below models.dir/models")
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
-        if self.think.scenes and self.models.profile == "embedded":
-            raise ValueError("think.scenes needs a model that sees: models.profile gpu or remote")
+        if self.think.scenes and self.models.profile == "embedded" and self.think.sees == "none":
+            raise ValueError("think.scenes needs a model that sees: think.sees, or profile gpu or remote")
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self

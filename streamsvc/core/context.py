@@ -22,8 +22,8 @@ from streamsvc.core.units import Unit
 class Roles:
     """The models of a service, and what all its sessions share of them.
 
-    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `reads`:
-    `think` can answer from lines. `idle`: admits background work.
+    `embed` None: search goes by words alone. `vlm`: can be shown pictures: `think`, or a model of its own.
+    `reads`: `think` can answer from lines. `idle`: admits background work.
     `cost_tracker`: what the models' work has cost so far.
     """
 
@@ -36,6 +36,11 @@ class Roles:
     idle: IdleGate = field(default_factory=IdleGate)
     cost_tracker: CostTracker = field(default_factory=CostTracker)
 
+    @property
+    def sight(self) -> Role | None:
+        """The model that sees, where that is another than `think`."""
+        return self.vlm if self.vlm is not self.think else None
+
     def through(self, wrap: Callable[[str, Role], Role]) -> Roles:
         """The same with each role, given with its name, as `wrap` returns it."""
         think = wrap("think", self.think)
@@ -45,7 +50,7 @@ class Roles:
             see=wrap("see", self.see),
             think=think,
             embed=wrap("embed", self.embed) if self.embed is not None else None,
-            vlm=think if self.vlm is not None else None,
+            vlm=wrap("sight", self.sight) if self.sight is not None else think if self.vlm else None,
         )
 
 

@@ -1,9 +1,9 @@
 """Costs of model calls as measured, and what each degradation level allows. Pure.
 
 All sessions share the models of a process, so the process has one level, decided by `service.load_policy`:
-1 longer decoding steps, 2 screen text on whole-screen changes only, 3 fewer keyframes, 4 no scene captions by
-a model, 5 no reading along, 6 no questions, 7 closed captions only. Levels that would save nothing with the
-settings are stepped over (`levels_in_use`).
+1 no work of a model that sees while nobody asks (pictures read along, scene captions), 2 longer decoding
+steps, 3 screen text on whole-screen changes only, 4 fewer keyframes, 5 no reading along, 6 no questions,
+7 closed captions only. Levels that would save nothing with the settings are stepped over (`levels_in_use`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ DEFAULT_COSTS: Mapping[tuple[str, str], float] = {
     ("see", "frame"): 0.05,
     ("see", "screen"): 1.2,
     ("think", "prompt"): 0.001,  # a token read
+    ("sight", "prompt"): 0.01,  # the same, by a model that sees and is another
     ("think", "first"): 0.3,  # until the first token of an answer
     ("think", "token"): 0.03,  # a token written
 }
@@ -95,7 +96,7 @@ class Fidelity:
     step: float | None = None  # minimum seconds between decoding steps
     whole_screen: bool = False  # screen text is read on changes of the whole screen only
     keyframes: float | None = None  # maximum rate per session, in Hz
-    scenes: bool = True  # scene captions by a model; those by rule cost nothing
+    scenes: bool = True  # a model that sees works while nobody asks; scene captions by rule cost nothing
     reading: bool = True  # the text model reads along while nobody asks
     questions: bool = True  # False: rejected with CapacityError
     partials: bool = True  # captions that are not closed yet
@@ -103,19 +104,19 @@ class Fidelity:
 
 # What each level from 1 on reduces, in words for users; levels add up.
 _REDUCED = (
+    "no scenes are described by the model",
     "captions come in longer steps",
     "text on the screen is read only when all of the screen changes",
     "fewer pictures are looked at",
-    "no scenes are described by the model",
     "the model does not read ahead, so answers take longer",
     "questions are refused",
     "captions are shown only when they are complete",
 )
 _CHANGES: tuple[Mapping[str, float | bool], ...] = (  # what each level from 1 on changes; levels add up
+    {"scenes": False},
     {"step": 0.7},
     {"whole_screen": True},
     {"keyframes": 0.2},
-    {"scenes": False},
     {"reading": False},
     {"questions": False},
     {"step": 1.0, "partials": False},
@@ -125,15 +126,15 @@ _CHANGES: tuple[Mapping[str, float | bool], ...] = (  # what each level from 1 o
 ALL_LEVELS = tuple(range(1, MAX_LEVEL + 1))
 
 
-def levels_in_use(*, screen_text: bool, model_scenes: bool, reading: bool) -> tuple[int, ...]:
+def levels_in_use(*, screen_text: bool, sight: bool, reading: bool) -> tuple[int, ...]:
     """The levels from 1 on that save something, ascending.
 
     Args:
         screen_text: text is read from the screen.
-        model_scenes: a model captions scenes.
+        sight: a model that sees works while nobody asks.
         reading: a model of this machine reads along.
     """
-    idle = {2: not screen_text, 4: not model_scenes, 5: not reading}
+    idle = {1: not sight, 3: not screen_text, 5: not reading}
     return tuple(level for level in ALL_LEVELS if not idle.get(level, False))
 
 

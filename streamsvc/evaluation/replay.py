@@ -142,9 +142,9 @@ class Replayer(Tape):
     def roles(self, first: Record) -> Roles:
         """Roles that reply as recorded."""
         has = first.fields["roles"]
-        names = ("hear", "see", "think", "embed")
-        hear, see, think, embed = (ReplayedRole(name, self.turn, self._examples) for name in names)
-        vlm = think if has["vlm"] else None
+        names = ("hear", "see", "think", "embed", "sight")
+        hear, see, think, embed, sight = (ReplayedRole(name, self.turn, self._examples) for name in names)
+        vlm = (sight if has.get("sight") else think) if has["vlm"] else None
         return Roles(hear, see, think, embed if has["embed"] else None, vlm, has["reads"])
 
     # --- Tape ---

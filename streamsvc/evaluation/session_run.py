@@ -110,7 +110,8 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
             for worker in service.workers.values()
             for role, module in worker.roles.items()
         }
-        vlm = roles["think"] if service.roles.vlm is not None else None
+        sight = roles.pop("sight", None)
+        vlm = sight or (roles["think"] if service.roles.vlm is not None else None)
         service.use_roles(replace(service.roles, **{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
         for prepare in (router.prepare, watch_router.prepare):  # so that the first is routed as the last
             await prepare(roles["embed"])

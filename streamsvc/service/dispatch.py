@@ -43,6 +43,7 @@ class Dispatcher:
         reading: the window that a language model is shown; None: none reads.
         log: where events are published.
         frame_url: where the keyframe of a session second can be loaded.
+        sight: the window of pictures, where another model sees; None: there is none.
 
     `cues`, `translations`: the closed ones, oldest first; at most `settings.store.events` of each.
     `questions`: those that were answered.
@@ -55,6 +56,7 @@ class Dispatcher:
         reading: Reading | None,
         log: EventLog,
         frame_url: Callable[[float], str],
+        sight: Reading | None = None,
     ) -> None:
         self.cues: list[Cue] = []
         self.translations: list[Translation] = []
@@ -63,7 +65,7 @@ class Dispatcher:
         self.watches = Watches(context, reading)
         self._context = context
         self._timeline = timeline
-        self._reading = reading
+        self._readings = [one for one in (reading, sight) if one is not None]
         self._log = log
         self._frame_url = frame_url
 
@@ -73,8 +75,8 @@ class Dispatcher:
         None: units of its kind are not published, or not at this level.
         """
         self._keep(unit)
-        if self._reading is not None:
-            self._reading.take(unit)
+        for reading in self._readings:
+            reading.take(unit)
         self.latency.note_unit(unit)
         self.watches.take(unit)
         if isinstance(unit, Words):

@@ -20,7 +20,8 @@ ENGINES = {
     "gpu": {**_EMBEDDED, "think": {"think": "engines.vlm"}},
     "remote": {**_EMBEDDED, "think": {"think": "engines.remote"}},
 }
-NICENESS = {"hear": 0, "see": 5, "think": 10}
+NICENESS = {"hear": 0, "see": 5, "think": 10, "sight": 15}
+NO_SIGHT = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,13 @@ class ThinkModel:
     name: str
     reads: bool
     sees: bool
+
+
+def engines_of(settings: Settings) -> dict[str, dict[str, str]]:
+    """The engine of each role by worker; a model of this machine that sees has a worker of its own."""
+    if settings.models.profile == "embedded" and settings.think.sees != NO_SIGHT:
+        return {**_EMBEDDED, "sight": {"sight": "engines.sight"}}
+    return ENGINES[settings.models.profile]
 
 
 def think_model(settings: Settings) -> ThinkModel:
@@ -62,6 +70,7 @@ def wrong_models(settings: Settings, workers: Collection[str] = tuple(NICENESS))
         "hear": [settings.hear.model],
         "see": [settings.see.tagger, settings.see.detector, settings.embed.model, _ranker()],
         "think": [think_model(settings).name] if settings.models.profile == "embedded" else [],
+        "sight": [settings.think.sees] if "sight" in engines_of(settings) else [],
     }
     command: Any = importlib.import_module("engines.models_command")
     names = [name for worker in workers for name in needed[worker]]

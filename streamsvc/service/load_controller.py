@@ -22,6 +22,7 @@ from streamsvc.core.config import Budget, Settings
 from streamsvc.core.degradation import ALL_LEVELS, WorkRate
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_policy
+from streamsvc.service.engine_table import NO_SIGHT
 from streamsvc.service.load_policy import Load, LoadState
 
 log = structlog.get_logger()
@@ -36,10 +37,11 @@ def levels_of(settings: Settings) -> tuple[int, ...]:
 
     An endpoint reads nothing along, and captions of scenes by a model are off unless they are asked for.
     """
-    sees = settings.models.profile != "embedded"
+    embedded = settings.models.profile == "embedded"
+    own = embedded and settings.think.sees != NO_SIGHT  # it reads pictures along, captions or not
     return degradation.levels_in_use(
         screen_text=settings.see.ocr,
-        model_scenes=sees and settings.think.scenes,
+        sight=own or (settings.think.scenes and not embedded),
         reading=settings.models.profile != "remote" and settings.think.model != "none",
     )
 

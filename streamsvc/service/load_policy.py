@@ -46,7 +46,7 @@ class Limit:
 
 # Field of Load -> its limit. The first one exceeded is the cause. Each wait raises the level only as far as
 # that relieves it: slow vision must not cost captions or questions. The age of stable words is no measure of
-# overload: most of it is the wait for agreement, and the longer decoding steps of level 1 increase it. The
+# overload: most of it is the wait for agreement, and the longer decoding steps of level 2 increase it. The
 # reasons name what waits and no more: sound waits in a film without speech too.
 LIMITS: Mapping[str, Limit] = {
     "backlog": Limit(

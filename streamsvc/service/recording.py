@@ -343,7 +343,12 @@ def head(name: str, settings: Settings, options: SessionOptions, roles: Roles) -
         "speech": asdict(options.speech),
         "vision": asdict(options.vision),
         "lossless": options.lossless,
-        "roles": {"embed": roles.embed is not None, "vlm": roles.vlm is not None, "reads": roles.reads},
+        "roles": {
+            "embed": roles.embed is not None,
+            "vlm": roles.vlm is not None,
+            "sight": roles.sight is not None,
+            "reads": roles.reads,
+        },
         "costs": costs_of(roles),
     }
 

@@ -29,7 +29,7 @@ from streamsvc.ingest import source_process
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service import retention
 from streamsvc.service.auth import Auth
-from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model, wrong_models
+from streamsvc.service.engine_table import NICENESS, ThinkModel, engines_of, think_model, wrong_models
 from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
@@ -151,7 +151,7 @@ class Service:
 
     async def _check_models(self) -> None:
         """Check the files of all models, on a thread, also of those that no worker has loaded yet."""
-        workers = (*self._at_once, "think") if self._keeps else self._at_once
+        workers = (*self._at_once, "think", "sight") if self._keeps else self._at_once
         self.wrong_models = await asyncio.to_thread(wrong_models, self.settings, workers)
         for reason in self.wrong_models.values():
             log.error("a model is not whole", reason=reason)
@@ -226,6 +226,7 @@ def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> d
         "see": settings.see.model_dump(),
         "think": settings.think.model_dump() | {"model": think.name, "remote": settings.remote.options()},
         "embed": settings.embed.model_dump(),
+        "sight": settings.think.model_dump(),
     }
     return {
         name: Worker(
@@ -236,7 +237,7 @@ def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> d
             lazy=name not in at_once,
             spare=name == "hear" and _keeps_spare(settings.hear.spare),
         )
-        for name, engines in ENGINES[settings.models.profile].items()
+        for name, engines in engines_of(settings).items()
     }
 
 
@@ -252,6 +253,6 @@ def _roles(workers: dict[str, Worker], think: ThinkModel) -> Roles:
         see=LookCache(by_name["see"]),
         think=by_name["think"],
         embed=by_name["embed"],
-        vlm=by_name["think"] if think.sees else None,
+        vlm=by_name["think"] if think.sees else by_name.get("sight"),
         reads=think.reads,
     )

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from streamsvc.answers.answering import Answering
-from streamsvc.answers.reading import Reading
+from streamsvc.answers.reading import LOOK, Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
@@ -127,15 +127,18 @@ class Session:
         self.timeline = Timeline(standing)
         self.index = Index(self.timeline, roles.embed, roles.see if settings.see.clip else None, tape)
         self.vision = VisionPipeline(self.context, self.timeline, shared.keyframe_budget)
+        keys = self.vision.vlm.keys if self.vision.vlm is not None else None
         reading: Reading | None = None
         if roles.reads:
-            keys = self.vision.vlm.keys if self.vision.vlm is not None else None
-            reading = Reading(self.context, roles.think, self.timeline, keys)
+            reading = Reading(self.context, roles.think, self.timeline, None if roles.sight else keys)
+        sight: Reading | None = None
+        if roles.sight is not None:
+            sight = Reading(self.context, roles.sight, self.timeline, keys, LOOK, sight=True)
         self.log = EventLog(session_id, self.clock, settings.limits, store, tape)
         tape.begin(self.clock, functools.partial(tell_stop, self.log, session_id))
-        self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url)
+        self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url, sight)
         self.speech = SpeechPipeline(self.context)
-        self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading)
+        self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading, sight)
         self.questions = SessionQuestions(self.answering, self.log)
         self.pushes: dict[str, Push] = {}  # by id; stopped ones stay until they are deleted
         self.media = MediaInput(self.context, self.log, self.speech, self.vision, self.end)

@@ -204,7 +204,8 @@ class VisionPipeline:
         head = context.session, frame.track, frame.at, frame.arrived
         keyframe = Keyframe(*head, frame, change.reason, change.changed, stages)
         event = context.host.dispatch(keyframe)
-        if self.vlm is not None:
+        # A model beside the one that reads spends cores of this machine on each picture.
+        if self.vlm is not None and (context.roles.sight is None or context.degradation.fidelity.scenes):
             self.vlm.put(frame.at, jpeg)
         pending = PendingKeyframe(
             keyframe, jpeg, chosen.gray, event.id if event is not None else "", chosen.seen

@@ -95,6 +95,8 @@ class VlmSession:
         self._think = think
         adapter = context.options.vision.adapter
         self._adapter: Payload = {"adapter": adapter} if adapter else {}
+        # Where a picture is seconds of a core, what is asked aside is asked of those that have been read.
+        self._aside: Payload = {"aside": True} | ({"kept": True} if context.roles.sight is not None else {})
         self.keys: dict[float, str] = {}
         self._newest: bytes | None = None  # the picture of the newest key
         self._idle = asyncio.Event()  # no picture is being encoded
@@ -189,7 +191,7 @@ class VlmSession:
         if prompt.instruction:
             payload["instruction"] = prompt.instruction
         if prompt.aside:
-            payload["aside"] = True
+            payload |= self._aside
         return self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
 
     def generate_aside(

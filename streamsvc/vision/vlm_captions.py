@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
-from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.errors import CapacityError, StreamsvcError, WorkerError
 from streamsvc.core.latency import WAIT
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight, Stages
@@ -43,6 +43,7 @@ SAME_SCENE = 0.7
 SAME_SCENE_CAPTIONS = 2  # at most, in SAME_SCENE_SECONDS, while the scene stays the same
 SAME_SCENE_SECONDS = 300.0
 IDLE_PATIENCE = 5.0  # seconds that a candidate waits for an idle moment
+UNREAD_SECONDS = 60  # that a candidate waits for its picture to be read along, while no newer one waits
 GENERATE_SECONDS = 6.0  # for one caption: it is no use once the next scene is there
 MAX_TOKENS = 48  # of a caption
 _FIRST_PROMPT = "Say in one plain sentence of at most 15 words what the picture shows."
@@ -162,15 +163,26 @@ class VlmCaptioner:
         self._numbered = line.number
         known = candidate.rule, self._previous[1] if self._previous is not None else ""
         with _Growing(self._context, sight, f"scene_{line.number}", known) as growing:
-            async with self._context.roles.idle.background(IDLE_PATIENCE):
-                growing.began = clock.now()
-                self._next = growing.began + self._interval
-                sentence = await self._first_sentence(line, growing)
+            sentence = await self._told(line, growing)
             self._captioned = sight.embedding
             if text := caption(sentence, known):
                 self._previous = line, text
                 self._recent.append(at)
                 growing.complete(text, Evidence(at, at, "sight", line.text, at))
+
+    async def _told(self, line: Line, growing: _Growing) -> str:
+        """The model's first sentence, once it has read the picture. Raises as `_caption`."""
+        for left in reversed(range(UNREAD_SECONDS)):
+            try:
+                async with self._context.roles.idle.background(IDLE_PATIENCE):
+                    growing.began = clock.now()
+                    self._next = growing.began + self._interval
+                    return await self._first_sentence(line, growing)
+            except CapacityError as error:
+                if error.code != "unread" or not left or len(self._candidates) or self._closed.is_set():
+                    raise
+            await clock.sleep(1.0)
+        raise AssertionError("the last try returns or raises")
 
     async def _first_sentence(self, line: Line, growing: _Growing) -> str:
         """The model's first sentence about a picture, shown beside the one that it captioned before."""

@@ -34,6 +34,9 @@ PING_SECONDS = 0.25  # between pings
 SILENT_SECONDS = 0.75  # without a pong: the worker is said to be silent
 FREEZE_SECONDS = 2.0  # without a pong: the worker is killed. A pong needs no model, only the process to run
 HANG_SECONDS = 20.0  # of one batch: the worker is killed
+LONG_BATCHES = {
+    "sight": 180.0
+}  # the same of a worker: one picture is ten seconds of a core that others leave it
 PROBE_SECONDS = 5.0  # without a result: a tiny inference is asked for
 RESULT_SECONDS = 10.0  # a worker whose last result is older is not ready
 # Seconds before a restart, the later ones after more short runs: at most five starts in the first minute.
@@ -208,7 +211,7 @@ class Worker:
                     raise WorkerError(f"the {self.name} worker ended with status {exited.result()}")
                 if reading.done():
                     raise WorkerError(f"the {self.name} worker closed its socket")
-                if self._busy > HANG_SECONDS:
+                if self._busy > LONG_BATCHES.get(self.name, HANG_SECONDS):
                     raise WorkerError(f"the {self.name} worker hung and was killed")
                 if now - due > PING_SECONDS:  # we were held up ourselves: its pongs may not be read yet
                     self._pong = max(self._pong, now - SILENT_SECONDS)

@@ -49,6 +49,10 @@ class FakeModel:
     checked: bool = True
     prompts: list[Prompt] = field(default_factory=list)
     left: bool = False
+    reads: bool = True  # False: it sees alone
+
+    def can(self, route: Route, picture: str) -> bool:
+        return self.reads or route.reader == "sight" or bool(picture)
 
     async def clauses(self, prompt: Prompt, passages: Awaitable[Any]) -> AsyncGenerator[Clause, None]:
         self.prompts.append(prompt)
@@ -217,6 +221,17 @@ def test_a_model_that_sees_is_shown_the_image(virtual: asyncio.Runner) -> None:
 
 
 # --- structured answers -------------------------------------------------------------------------------------
+
+
+def test_a_model_that_sees_and_does_not_read_is_asked_of_pictures_alone(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        model = FakeModel(["A red kiln."], checked=False, reads=False)
+        words, _ = await asked(model=model)
+        assert (words.by, model.prompts) == ("reader", [])
+        pictures, _ = await asked(Route(reader="sight"), model=model)
+        assert (pictures.by, pictures.text) == ("model", "A red kiln.")
+
+    virtual.run(main())
 
 
 def test_an_answer_of_a_form_comes_whole_as_json(virtual: asyncio.Runner) -> None:

@@ -459,3 +459,58 @@ async def test_a_remote_model_is_sent_frames_for_a_question_of_pictures_and_the_
     assert any(part["type"] == "image_url" for part in by_model["seer"]["messages"][-1]["content"])
     assert seen["text"] == "A red box."
     assert {(item["kind"], item["start"] in frames) for item in seen["evidence"]} == {("sight", True)}
+
+
+# --- a model that sees, beside the one that reads ---
+
+
+async def asked_apart(
+    route: Route, *, picture: str = "", reads: bool = True
+) -> tuple[list[Clause], FakeRole, FakeRole]:
+    """The clauses of an answer, the model that reads, and the one that sees."""
+    shown = {"text": "", "shown": [2]}
+    think = FakeRole(streams={"generate": ["Marta rents a barge [1]."]})
+    sees = FakeRole(streams={"generate": [shown, "A red barge."]})
+    made = context(roles=replace(Models().roles(), think=think, vlm=sees, reads=reads))
+    pictures = (Line(2, 5.0, 6.0, "picture", "boat", 5.0, "key"),)
+    words = Windows(Window(0, LINES, 60, 4)) if reads else None
+    reader = ModelReader(made, Timeline(), words, vlm._unranked, sight=Windows(Window(0, pictures, 9, 2)))
+    assert reader.reads == reads
+    assert reader.can(route, picture) == (reads or route.reader == "sight" or bool(picture))
+    retrieval: asyncio.Future[Sequence[Passage]] = asyncio.get_running_loop().create_future()
+    retrieval.set_result([])
+    question = Question("q", "What colour is it?", 30.0, clock.now() + 3.0)
+    prompt = Prompt(question, route, (question.text,), picture)
+    return [clause async for clause in reader.clauses(prompt, retrieval)], think, sees
+
+
+async def test_a_question_of_pictures_goes_to_the_model_that_sees_with_its_own_window() -> None:
+    told, think, sees = await asked_apart(Route(reader="sight"))
+    assert [(clause.text, clause.checked) for clause in told] == [("A red barge.", False)]
+    assert [item.frame for item in told[0].evidence] == [5.0]
+    (asked,) = sees.payloads("generate")
+    assert [item["picture"] for item in asked["items"]] == ["key"]
+    assert not think.payloads("generate")
+
+
+async def test_a_question_of_words_goes_to_the_model_that_reads() -> None:
+    told, think, sees = await asked_apart(Route())
+    assert [clause.text for clause in told] == ["Marta rents a barge."]
+    assert think.payloads("generate")
+    assert not sees.payloads("generate")
+
+
+async def test_where_only_the_model_that_sees_is_there_it_is_asked_of_pictures_alone() -> None:
+    told, _, sees = await asked_apart(Route(reader="sight"), reads=False)
+    assert [clause.text for clause in told] == ["A red barge."]
+    told, think, sees = await asked_apart(Route(), reads=False)
+    assert (told, think.payloads("generate"), sees.payloads("generate")) == ([], [], [])
+
+
+async def test_an_image_that_comes_with_a_question_goes_to_the_model_that_sees_aside() -> None:
+    _, think, sees = await asked_apart(Route(), picture="attached")
+    (asked,) = sees.payloads("generate")
+    assert [item["picture"] for item in asked["items"]] == ["attached"]
+    assert asked["aside"]
+    assert "kept" not in asked
+    assert not think.payloads("generate")

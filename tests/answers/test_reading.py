@@ -23,6 +23,7 @@ from streamsvc.core.roles import Payload
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.timeline.window import Window
 from tests.builders.session import Models
+from tests.builders.units import sight
 from tests.engines.chat_server import Fake, serving, stream
 from tests.fakes.host import context
 from tests.fakes.role import FakeRole
@@ -419,5 +420,42 @@ def test_reading_ends_when_it_is_closed_also_in_the_middle_of_a_pause(virtual: a
         await task
         assert clock.now() - began < 0.1
         assert (await case.window())[1].lines
+
+    virtual.run(main())
+
+
+# --- a model that sees, beside the one that reads ---
+
+
+def test_a_model_that_sees_reads_pictures_alone_and_rests_at_the_first_level(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        keys = {10.0: "a"}
+        async with running(pictures=keys, sight=True) as case:
+            case.context.degradation.apply(1, "test")
+            case.say(1.0)
+            case.put(keyframe(10.0))
+            case.put(sight(10.0, "cat"))
+            case.say(20.0)
+            await clock.sleep(5.0)
+            assert not case.engine.payloads("extend"), "the load controller's first step stops it"
+            case.context.degradation.apply(0, "")
+            await clock.sleep(5.0)
+            (asked,) = case.engine.payloads("extend")
+            assert [item["picture"] for item in asked["items"]] == ["a"]
+            assert [line.kind for line in (await case.window())[1].lines] == ["picture"]
+
+    virtual.run(main())
+
+
+def test_what_a_model_that_sees_costs_is_no_cost_of_the_one_that_reads(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with running(pictures={10.0: "a"}, sight=True) as case:
+            case.put(keyframe(10.0))
+            case.put(sight(10.0, "cat"))
+            case.say(20.0)
+            await clock.sleep(5.0)
+            samples = case.context.roles.cost_tracker.costs.samples
+            assert ("sight", "prompt") in samples
+            assert ("think", "prompt") not in samples
 
     virtual.run(main())

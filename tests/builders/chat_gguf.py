@@ -126,7 +126,7 @@ def _add_tensors(writer: Any, shape: Shape, words: int, random: np.random.Genera
     def add(name: str, rows: int, columns: int, *, fine: bool = False) -> None:
         coarse_kind, fine_kind = (Q5_0, Q8_0) if columns % 256 else (Q4_K, Q6_K)
         kind = fine_kind if fine else coarse_kind
-        writer.add_tensor(name, _blocks(rows, columns, kind, random), raw_dtype=kind)
+        writer.add_tensor(name, blocks(rows, columns, kind, random), raw_dtype=kind)
 
     def plain(name: str, values: NDArray[np.float32]) -> None:
         writer.add_tensor(name, values)
@@ -148,7 +148,7 @@ def _add_tensors(writer: Any, shape: Shape, words: int, random: np.random.Genera
         add(block + "ffn_down.weight", shape.width, shape.inner, fine=layer % 2 == 0)
 
 
-def _blocks(rows: int, columns: int, kind: Any, random: np.random.Generator) -> NDArray[np.uint8]:
+def blocks(rows: int, columns: int, kind: Any, random: np.random.Generator) -> NDArray[np.uint8]:
     """Random blocks of a quantised tensor."""
     length, size = gguf.GGML_QUANT_SIZES[kind]
     count = rows * columns // length

@@ -64,7 +64,8 @@ def test_costs_follow_a_lasting_slowdown_and_its_end() -> None:
 
 def test_each_level_adds_its_change_to_those_below() -> None:
     assert fidelity(0) == Fidelity()
-    assert fidelity(1) == Fidelity(step=0.7)
+    assert fidelity(1) == Fidelity(scenes=False), "a model that sees rests before anything of speech"
+    assert fidelity(2) == Fidelity(scenes=False, step=0.7)
     assert fidelity(4) == Fidelity(step=0.7, whole_screen=True, keyframes=0.2, scenes=False)
     assert fidelity(5) == replace(fidelity(4), reading=False)
     assert fidelity(6) == replace(fidelity(5), questions=False)
@@ -78,16 +79,16 @@ def test_an_unknown_level_is_an_error(level: int) -> None:
 
 
 def test_levels_that_save_nothing_are_not_in_use() -> None:
-    assert levels_in_use(screen_text=True, model_scenes=True, reading=True) == ALL_LEVELS
-    assert levels_in_use(screen_text=False, model_scenes=True, reading=True) == (1, 3, 4, 5, 6, 7)
-    assert levels_in_use(screen_text=True, model_scenes=False, reading=True) == (1, 2, 3, 5, 6, 7)
-    assert levels_in_use(screen_text=False, model_scenes=False, reading=False) == (1, 3, 6, 7)
+    assert levels_in_use(screen_text=True, sight=True, reading=True) == ALL_LEVELS
+    assert levels_in_use(screen_text=False, sight=True, reading=True) == (1, 2, 4, 5, 6, 7)
+    assert levels_in_use(screen_text=True, sight=False, reading=True) == (2, 3, 4, 5, 6, 7)
+    assert levels_in_use(screen_text=False, sight=False, reading=False) == (2, 4, 6, 7)
 
 
 def test_every_level_is_told_in_words_and_those_out_of_use_are_not() -> None:
     assert reduced(0) == []
     assert len(reduced(7)) == 7
-    assert reduced(5, (1, 3, 6, 7)) == ["captions come in longer steps", "fewer pictures are looked at"]
+    assert reduced(5, (2, 4, 6, 7)) == ["captions come in longer steps", "fewer pictures are looked at"]
     for level in ALL_LEVELS:
         assert ("questions are refused" in reduced(level)) == ("questions" not in working(level))
         assert ("complete" in working(level)) == (not fidelity(level).partials)

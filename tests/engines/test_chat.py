@@ -231,7 +231,7 @@ def test_a_dropped_key_is_read_anew(engine: Chat) -> None:
 
 
 def test_the_least_recently_used_slot_is_evicted() -> None:
-    slots = Slots(2)
+    slots: Slots[int] = Slots(2)
     numbers = {}
     for key in ("a", "b", "a", "c"):
         with slots.held(key) as slot:
@@ -245,7 +245,7 @@ def test_the_least_recently_used_slot_is_evicted() -> None:
 
 
 def test_a_busy_slot_is_neither_shared_nor_evicted() -> None:
-    slots = Slots(2)
+    slots: Slots[int] = Slots(2)
     with slots.held("a") as first, slots.held("b"):
         with slots.held("a", 0.01) as same:
             assert same is None

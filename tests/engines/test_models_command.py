@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engines import downloader, models_command
+from engines import downloader, models_command, registry
+from engines.sight import sight_files
+from streamsvc.core.errors import ModelMissing
+from tests.engines.conftest import LABELS, WEIGHTS, Hub, sha
 
 
 def test_without_a_source_there_is_one_error_without_urls(
@@ -56,3 +59,23 @@ def test_progress_is_lines_without_a_terminal_and_bars_with_one(capsys: pytest.C
         assert "wheel toy" in output
         if plain:
             assert output.count("\n") == 5, "one line a quarter"
+
+
+def test_a_model_that_sees_comes_from_a_hub_as_model_and_projector(hub: type[Hub], tmp_path: Path) -> None:
+    hub.files = {"seer-Q8_0.gguf": WEIGHTS, "mmproj-seer-Q8_0.gguf": LABELS}
+    with registry.REGISTRY.open("a") as file:
+        file.write(
+            '[models.seer]\nrole = "sight"\ndefault = false\nlicence = "MIT"\nupstream = "here"\nfiles = ['
+            f'{{ name = "seer-Q8_0.gguf", size = {len(WEIGHTS)}, sha256 = "{sha(WEIGHTS)}" }}, '
+            f'{{ name = "mmproj-seer-Q8_0.gguf", size = {len(LABELS)}, sha256 = "{sha(LABELS)}" }}]\n'
+            '[[models.seer.sources]]\nhub = "lab/toy"\nrevision = "abc123"\n'
+        )
+    models = tmp_path / "models"
+    assert models_command.main(["pull", "seer", "--dir", str(models)]) == 0
+    assert sight_files("seer", models) == (
+        models / "seer" / "seer-Q8_0.gguf",
+        models / "seer" / "mmproj-seer-Q8_0.gguf",
+    )
+    (models / "seer" / "mmproj-seer-Q8_0.gguf").write_bytes(b"another")
+    with pytest.raises(ModelMissing):
+        sight_files("seer", models)

@@ -34,7 +34,7 @@ def test_every_entry_of_the_registry_is_complete() -> None:
         "ms-marco-minilm-l12-v2",
     }
     for entry in entries.values():
-        assert entry.role in {"asr", "llm", "detector", "tagger", "embed", "rank"}
+        assert entry.role in {"asr", "llm", "detector", "tagger", "embed", "rank", "sight"}
         assert entry.licence in {"MIT", "Apache-2.0"}
         names = {file.name for file in entry.files}
         for source in entry.sources:
@@ -46,7 +46,7 @@ def test_every_entry_of_the_registry_is_complete() -> None:
                 tops = {wheel.name.replace("-", "_") for wheel in source.wheels}
                 assert {path.split("/")[0] for paths in source.members.values() for path in paths} == tops
                 assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in source.wheels)
-        optional = entry.chat is not None and entry.chat.reads
+        optional = entry.role == "sight" or (entry.chat is not None and entry.chat.reads)
         assert entry.packaged or optional, f"{entry.name} can be had without the hub"
         assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0 for file in entry.files)
 
@@ -66,3 +66,16 @@ def test_chat_models_stand_from_the_least_to_the_best_and_their_memory_holds_the
         entry.chat is not None and entry.chat.memory > 2 * entry.size for entry in chat if not entry.default
     )
     assert all(name.endswith(".gguf") for entry in chat for name in (file.name for file in entry.files))
+
+
+def test_the_model_that_sees_is_pinned_as_published_model_and_projector() -> None:
+    entry = registry.registry()["smolvlm-500m"]
+    assert [(file.name, file.size, file.sha256[:8]) for file in entry.files] == [
+        ("SmolVLM-500M-Instruct-Q8_0.gguf", 436_806_912, "9d4612de"),
+        ("mmproj-SmolVLM-500M-Instruct-Q8_0.gguf", 108_783_360, "d1eb8b6b"),
+    ]
+    assert [(source.hub, source.revision[:8]) for source in entry.sources] == [
+        ("ggml-org/SmolVLM-500M-Instruct-GGUF", "72e98600")
+    ]
+    assert entry.chat is None, "it is never chosen to read"
+    assert not entry.default

@@ -190,6 +190,17 @@ def test_the_head_of_a_prompt_stays_byte_equal_though_lines_and_pictures_are_add
         assert second[1]["content"][0]["text"].startswith(first[1]["content"][0]["text"])
 
 
+def test_the_newest_four_pictures_are_sent_and_a_newer_one_leaves_the_head_as_it_was() -> None:
+    with asking() as (fake, made):
+        items = [shown(made, n, n) for n in range(1, 7)]
+        first, _ = answer(made, session="s 0", items=items, question="what?")
+        second, _ = answer(made, session="s 0", items=[*items, shown(made, 7, 7)], question="what now?")
+        assert (first["shown"], second["shown"]) == ([3, 4, 5, 6], [4, 5, 6, 7])
+        heads = [told["messages"][1]["content"][0]["text"] for told in fake.asked]
+        assert heads[1].startswith(heads[0])
+        assert len(fake.pictures()) == 4
+
+
 def test_a_schema_of_the_answer_is_sent_and_left_out_where_it_is_refused() -> None:
     schema = {"type": "object", "properties": {"count": {"type": "integer"}}}
     unknown = refused(400, "unsupported_parameter", param="response_format")

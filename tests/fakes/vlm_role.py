@@ -106,25 +106,28 @@ class Model(FakeRole):
 class Seeing(Models):
     """The fake models of a session, with a think role that sees."""
 
-    def __init__(self, think: Role, embed: Role) -> None:
+    def __init__(self, think: Role, embed: Role, sees: Role | None = None) -> None:
         super().__init__(embed=embed)
         self._think = think
+        self._sees = sees or think
 
     def roles(self) -> Roles:
-        return replace(super().roles(), think=self._think, vlm=self._think, reads=True)
+        return replace(super().roles(), think=self._think, vlm=self._sees, reads=True)
 
 
 ROUTES = {"what": "sight", "is": "sight", "when": "occurrences", "how": "count"}  # by the first word
 
 
-def sighted(think: Role, /, routes: Mapping[str, str] = ROUTES, **groups: Any) -> Session:
+def sighted(
+    think: Role, /, routes: Mapping[str, str] = ROUTES, sees: Role | None = None, **groups: Any
+) -> Session:
     """A session as of `builders.session.make` whose answers are by a model that sees.
 
-    `routes`: as of `routing_role`.
+    `routes`: as of `routing_role`. `sees`: a model beside `think`, which then is shown no picture.
     """
     groups["think"] = {"model": "seer", **groups.get("think", {})}
     groups.setdefault("models", {"profile": "gpu"})
-    return make(Seeing(think, routing_role(**routes)), **groups)
+    return make(Seeing(think, routing_role(**routes), sees), **groups)
 
 
 def jpeg(name: str) -> bytes:

@@ -13,6 +13,7 @@ from streamsvc.service.engine_table import (
     ENGINES,
     NICENESS,
     ThinkModel,
+    engines_of,
     think_model,
     vision_runtime,
     wrong_models,
@@ -24,7 +25,19 @@ def test_every_profile_names_an_existing_engine_for_every_role(profile: str) -> 
     workers = ENGINES[profile]
     assert {role for roles in workers.values() for role in roles} == {"hear", "see", "think", "embed"}
     assert all(importlib.util.find_spec(engine) for roles in workers.values() for engine in roles.values())
-    assert set(workers) == set(NICENESS)
+    assert {*workers, "sight"} == set(NICENESS)
+
+
+def test_a_model_that_sees_has_a_worker_of_its_own_which_gives_way_to_all_others(tmp_path: Path) -> None:
+    settings = load(models={"dir": tmp_path}, think={"sees": "smolvlm-500m"})
+    assert engines_of(settings) == {**ENGINES["embedded"], "sight": {"sight": "engines.sight"}}
+    assert importlib.util.find_spec("engines.sight")
+    assert max(NICENESS, key=lambda worker: NICENESS[worker]) == "sight"
+    assert list(wrong_models(settings, ("sight",))) == ["smolvlm-500m"]
+    assert engines_of(load()) == ENGINES["embedded"]
+    remote = {"url": "http://127.0.0.1:1/v1", "model": "m"}
+    elsewhere = load(models={"profile": "remote"}, remote=remote, think={"sees": "smolvlm-500m"})
+    assert engines_of(elsewhere) == ENGINES["remote"]
 
 
 def test_speech_has_the_highest_priority() -> None:

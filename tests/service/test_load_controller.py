@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -202,7 +203,7 @@ def test_the_cost_of_this_process_is_its_cpu_time(
 def test_a_change_of_level_is_logged_once_in_plain_words_and_described(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         late = FakeSession(Load(backlog=1.0))
-        controller = LoadController(lambda: [(late, 0.0)], lambda role: True, Budget(), (1, 3, 6, 7))
+        controller = LoadController(lambda: [(late, 0.0)], lambda role: True, Budget(), (2, 4, 6, 7))
         assert controller.describe()["level"] == 0
         with capture_logs() as logged:
             await ticks(controller, 3.0)
@@ -210,7 +211,7 @@ def test_a_change_of_level_is_logged_once_in_plain_words_and_described(virtual: 
             late.now = Load()
             await ticks(controller, 60.0)
         levels = [line for line in logged if line["event"] == "degradation level changed"]
-        assert [(line["before"], line["now"]) for line in levels] == [(0, 1), (1, 3), (3, 1), (1, 0)]
+        assert [(line["before"], line["now"]) for line in levels] == [(0, 2), (2, 4), (4, 2), (2, 0)]
         assert levels[1]["message"] == told["message"]
         assert told["message"].startswith("Captions are late: this machine is busy. For now, captions come")
         assert levels[-1]["reason"] == "recovered"
@@ -219,8 +220,12 @@ def test_a_change_of_level_is_logged_once_in_plain_words_and_described(virtual: 
 
 
 def test_the_levels_in_use_follow_the_settings() -> None:
-    assert levels_of(config.load(None)) == (1, 2, 3, 5, 6, 7)
-    assert levels_of(config.load(None, see={"ocr": False}, think={"model": "none"})) == (1, 3, 6, 7)
+    assert levels_of(config.load(None)) == (2, 3, 4, 5, 6, 7)
+    assert levels_of(config.load(None, see={"ocr": False}, think={"model": "none"})) == (2, 4, 6, 7)
+    assert levels_of(config.load(None, think={"sees": "smolvlm-500m"})) == (1, 2, 3, 4, 5, 6, 7)
+    gpu: dict[str, Any] = {"models": {"profile": "gpu"}}
+    assert levels_of(config.load(None, **gpu, think={"model": "m", "scenes": True}))[0] == 1
+    assert levels_of(config.load(None, **gpu, think={"model": "m"}))[0] == 2
 
 
 def test_a_worker_that_does_not_answer_is_told_at_once(virtual: asyncio.Runner) -> None:

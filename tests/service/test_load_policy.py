@@ -179,8 +179,8 @@ def test_a_session_that_would_exceed_the_cores_is_rejected() -> None:
 
 def test_every_reason_has_a_message_of_what_is_late_what_is_reduced_and_what_works() -> None:
     for limit in LIMITS.values():
-        told = described(3, limit.reason, (1, 3, 6, 7))
-        assert (told["level"], told["reason"]) == (3, limit.reason)
+        told = described(4, limit.reason, (2, 4, 6, 7))
+        assert (told["level"], told["reason"]) == (4, limit.reason)
         assert told["reduced"] == ["captions come in longer steps", "fewer pictures are looked at"]
         cause = f"{limit.message[0].upper()}{limit.message[1:]}"
         assert told["message"] == (

@@ -18,7 +18,7 @@ import pytest
 
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config, metrics
-from streamsvc.core.errors import ConfigError, WorkerError
+from streamsvc.core.errors import CapacityError, ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
 from streamsvc.core.units import SceneDelta
@@ -427,6 +427,31 @@ def test_a_failure_costs_one_caption_and_is_counted(
     virtual.run(main())
 
 
+def test_a_picture_that_is_not_read_yet_is_asked_about_again_until_a_newer_one_waits(
+    virtual: asyncio.Runner,
+) -> None:
+    async def main() -> None:
+        before = counted("skipped")
+        unread = CapacityError("not read", code="unread")
+        async with narrating(unread) as case:
+            case.note(0.0)
+            await clock.sleep(5.5)
+            assert (case.told, len(case.asked)) == ([], 6)
+            case.model.tells = ["A cat on a mat."]
+            await clock.sleep(1.0)
+            assert case.texts == ["A cat on a mat."]
+            case.model.tells = [unread]
+            case.note(30.0, label="dog", like=0.0)
+            await clock.sleep(15.0)
+            case.model.tells = ["A dog has come in."]
+            case.note(45.0, label="dog", like=0.5)
+            await clock.sleep(30.0)
+            assert case.texts[1:] == ["A dog has come in."]
+        assert counted("skipped") - before <= 1
+
+    virtual.run(main())
+
+
 def test_the_end_of_the_stream_waits_for_what_has_begun_and_for_nothing_else(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         began = clock.now()
@@ -513,6 +538,42 @@ def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(
         (done,) = [event for event in events if event["type"] == "answer.done"]
         assert done["text"] == "A grey cat."
         assert captions(events) == [("rule", "A cat.")]
+
+    stage.run(main())
+
+
+def test_a_model_that_sees_beside_the_one_that_reads_does_all_of_pictures_and_rests_at_the_first_level(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        for level in (0, 1):
+            reads, sees = (
+                Model(says=["It is said [1]."]),
+                Model(says=[0.1, "A grey cat."], tells=["A cat on a mat."]),
+            )
+            groups: dict[str, Any] = {"models": {"profile": "embedded"}}
+            groups["think"] = {"model": "auto", "sees": "tiny", "scenes": True}
+            async with Playing(sighted(reads, sees=sees, **groups)) as played:
+                played.session.apply_level(level, "test" if level else "")
+                played.session.media.attach(Sender(VP8))
+                sending = asyncio.create_task(send(played.session, packets(tmp_path, 6.0, audio=None)))
+                await clock.sleep(4.0)
+                read_before = len(sees.read)
+                played.session.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
+                await sending
+                played.session.end("ended")
+                events = await played.ended()
+            assert not reads.encoded
+            assert not any(item.get("picture") for asked in reads.read for item in asked["items"])
+            (done,) = [event for event in events if event["type"] == "answer.done"]
+            if level:
+                assert (sees.encoded, sees.read, sees.aside) == ([], [], []), "before anything of speech"
+            else:
+                assert read_before > 0, "in idle time"
+                assert all(item["picture"] for asked in sees.read for item in asked["items"])
+                assert done["text"] == "A grey cat."
+                assert [asked["kept"] for _, asked in sees.aside] == [True]
+                assert ("model", "A cat on a mat.") in captions(events)
 
     stage.run(main())
 
