@@ -2,8 +2,8 @@
 
     python -m load_tests.look_batches [--models DIR] [--times 9]
 
-Tagger and detector as op `look` runs them (OpenVINO alone reads their files), the vision encoder
-(EfficientNet-Lite0) and the recogniser of op `read` (a line of 48 by 320 pixels) in both runtimes. In turns,
+Tagger and detector as published (OpenVINO alone reads their files), and the recogniser of op `read` (a line of
+48 by 320 pixels) in both runtimes; of the encoder of sessions `streamsvc bench vision` tells the same. In turns,
 so that a busy machine is busy for all; the median of CPU time counts. "gain": the share of it that the best
 batch saves. A batch that saves less than 10 % is not worth the wait of its first session.
 """
@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from engines.build_vision import onnxruntime
 
 BATCHES = (1, 4, 8)
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}  # as in the worker
@@ -53,7 +51,13 @@ def in_openvino(source: Path, outputs: tuple[str, ...] = ()) -> Callable[[int, I
 
 def in_onnxruntime(source: Path) -> Callable[[int, Input], Infer]:
     """A maker of a model, which takes any batch."""
-    return lambda batch, picture: onnxruntime(source)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(source), options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch, picture: lambda pixels: session.run(None, {name: pixels})
 
 
 def cases(models: Path) -> Iterator[tuple[str, Callable[[int, Input], Infer], Input]]:
@@ -66,9 +70,6 @@ def cases(models: Path) -> Iterator[tuple[str, Callable[[int, Input], Infer], In
     yield "tagger without its embedding, OpenVINO", in_openvino(tagger, ("Softmax",)), photo
     detector = models / "ssd-mobilenet-v2-coco" / "frozen_inference_graph.pb"
     yield "detector, OpenVINO", in_openvino(detector), ((300, 300, 3), "uint8")
-    for encoder in sorted((models / "efficientnet-lite0").glob("onnx-*/*.onnx"))[:1]:
-        yield "vision encoder, OpenVINO", in_openvino(encoder), ((3, 224, 224), "float32")
-        yield "vision encoder, ONNX Runtime", in_onnxruntime(encoder), ((3, 224, 224), "float32")
     line = (3, 48, 320), "float32"
     recogniser = Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
     yield "recogniser of a line, OpenVINO", in_openvino(recogniser), line
