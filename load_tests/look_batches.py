@@ -2,10 +2,10 @@
 
     python -m load_tests.look_batches [--models DIR] [--times 9]
 
-Tagger and detector as published (OpenVINO alone reads their files), and the recogniser of op `read` (a line of
-48 by 320 pixels) in both runtimes; of the encoder of sessions `streamsvc bench vision` tells the same. In turns,
-so that a busy machine is busy for all; the median of CPU time counts. "gain": the share of it that the best
-batch saves. A batch that saves less than 10 % is not worth the wait of its first session.
+Tagger and detector as published (OpenVINO alone reads their files), and the recogniser of op `read` (a line
+of 48 by 320 pixels) in both runtimes; of the encoder of sessions `streamsvc bench vision` tells the same. In
+turns, so that a busy machine is busy for all; the median of CPU time counts. "gain": the share of it that the
+best batch saves. A batch that saves less than 10 % is not worth the wait of its first session.
 """
 
 from __future__ import annotations
