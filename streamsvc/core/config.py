@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -112,10 +113,21 @@ class Limits(Group):
     body_bytes: int = 64 * 1024  # of a body; a question's may hold an image
 
 
+class Turn(Group):
+    """TURN servers that take credentials made of a shared secret (coturn: use-auth-secret)."""
+
+    urls: tuple[str, ...] = ()
+    secret: SecretStr | None = None
+    seconds: int = Field(86_400, ge=60)  # that credentials hold
+
+
 class Ingest(Group):
     """Media input: WebRTC and sources."""
 
     ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
+    turn: Turn = Turn()
+    udp_ports: Annotated[str, AfterValidator(web_address.checked_ports)] = ""  # "50000-50100", for media
+    advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
     ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
     handshake_seconds: float = 10.0
@@ -340,9 +352,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == AUTO_MODEL:
-            raise ValueError(
-                "profile gpu needs think.model: the folder of a vision language model below models.dir/models"
-            )
+            raise ValueError("profile gpu needs think.model: a vision language model below models.dir/models")
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded":

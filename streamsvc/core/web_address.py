@@ -66,3 +66,27 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def port_range(text: str) -> range:
+    """The ports of "50000-50100", both ends included.
+
+    Raises:
+        ValueError: it is none.
+    """
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 1024 <= int(first) <= int(last) <= 65535):
+        raise ValueError('must be a range of ports from 1024 to 65535, such as "50000-50100"')
+    return range(int(first), int(last) + 1)
+
+
+def checked_ports(text: str) -> str:
+    """A range of ports, or ""; see `port_range`."""
+    if text:
+        port_range(text)
+    return text
+
+
+def ip(text: str) -> str:
+    """An IP address. Raises ValueError: it is none."""
+    return str(ipaddress.ip_address(text))

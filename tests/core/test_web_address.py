@@ -66,3 +66,11 @@ def test_a_public_address_that_could_not_be_told_from_our_paths_is_refused(wrong
 )
 def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:
     assert web_address.is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize("text", ["50000", "50100-50000", "80-90", "50000-65536", "a-b", "-"])
+def test_a_range_of_ports_is_checked(text: str) -> None:
+    assert web_address.port_range("50000-50001") == range(50_000, 50_002)
+    assert web_address.checked_ports("") == ""
+    with pytest.raises(ValueError, match='such as "50000-50100"'):
+        web_address.checked_ports(text)

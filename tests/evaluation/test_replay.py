@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from streamsvc.evaluation import replay, session_run
 from streamsvc.evaluation.bundle import Record
 from streamsvc.evaluation.replay_outcome import Outcome
 from streamsvc.service.recording import NAME
-from streamsvc.vision import perception
+from streamsvc.vision import colour, perception
 from tests.builders.clips import clip
 from tests.builders.fake_service import serving
 from tests.builders.recorded import Changed, changed, recorded, same
@@ -126,12 +127,39 @@ def test_the_words_of_the_screen_go_to_the_recogniser_as_they_went_when_recorded
     assert old.divergences == sum(terms is not None for terms in models.given)  # no terms were given then
 
 
-def test_a_recording_of_real_time_and_threads_is_replayed_alike_each_time(tmp_path: Path) -> None:
-    """Each call finds its recorded reply; the order of what threads finished side by side is not replayed."""
+def test_a_recording_of_real_time_and_threads_is_replayed_in_its_order_each_time(tmp_path: Path) -> None:
     bundle = asyncio.run(recorded(tmp_path, seconds=2.0, pictures=True, clients=True))
     one, other = played(bundle), played(bundle)
-    assert one.divergences == 0
+    assert (one.first, one.divergences) == ("", 0)
     assert one.text() == other.text()
+
+
+@pytest.mark.parametrize("late", ["measure", "_page"])
+def test_what_a_thread_finishes_late_is_replayed_as_late(
+    late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that was slower when it was recorded than what went on beside it."""
+    module: Any = perception if late == "_page" else colour
+    plain = getattr(module, late)
+    pages: list[bool] = []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        return plain(*arguments)
+
+    def every_other(_: Any) -> bool:
+        """Text, then none: that is told without a call of a model."""
+        pages.append(not pages or not pages[-1])
+        return pages[-1]
+
+    monkeypatch.setattr(perception, "likely_text", every_other)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, late, slow)
+        bundle = asyncio.run(recorded(tmp_path, seconds=2.0, pictures=True))
+    pages.clear()
+    found = played(bundle)
+    assert (found.first, found.divergences) == ("", 0)
+    assert pages.count(False)
 
 
 def test_a_file_that_its_own_process_reads_is_recorded_and_replayed_the_same(tmp_path: Path) -> None:
