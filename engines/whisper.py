@@ -37,8 +37,8 @@ ALIGN_PROMPT = (
     12  # last prompt tokens passed to the alignment: enough context for the first words; each costs 0.4 ms
 )
 SEPARATOR = ", "  # between screen terms in the prompt
-# Mean log probability of a term's tokens without the terms in the prompt, from which it counts as spoken.
-# Where it was chosen (two recordings), spoken terms had -2.8 and more, others in their places -5.0.
+# Mean log probability of a term's tokens without the terms in the prompt, from which it counts as spoken. In
+# the two recordings that it was chosen on, spoken terms had -2.8 and more, others in their places -5.0.
 HEARD_LOG_PROBABILITY = -4.0
 # Probability of no speech above which a window is decoded without the terms: in music and noise a prompt of
 # terms makes the model write something, though hardly ever a term.

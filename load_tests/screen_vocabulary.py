@@ -281,7 +281,8 @@ def main() -> None:
                 continue
             slides = tuple((n * OTHER_SECONDS, lines) for n, (_, lines) in enumerate(other.slides))
             given = Slides(slides)
-            given.terms(chosen.seconds)
+            for start, _ in slides:
+                given.terms(start)
             if len(given.ever) >= TERMS_MIN:
                 others[f"of {other.name}"] = slides
         for row in rows_of(recording, others, recognise):

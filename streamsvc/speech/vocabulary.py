@@ -38,7 +38,7 @@ _ADDRESS = re.compile(r"[@/\\_=<>{}|~^]|\w[.:]\w|^[.$%#&*+-]")  # a chunk with o
 class _Candidate:
     """A word of the screen that may be a term.
 
-    `place`: number of the screen, and of the word on it, when last read. `until`: session second at which it
+    `place`: number of the reading, and of the word in it, when last read. `until`: session second at which it
     left the screen; None: it stands there. `sources`: different readings of lines with it, at most
     READINGS_MIN.
     """
@@ -104,8 +104,7 @@ class ScreenVocabulary:
     def terms(self, at: float) -> tuple[str, ...]:
         """The terms at session second `at`, in reading order of the screens; at most TERMS_MAX.
 
-        Where there are more, what stands on the screen goes before what has left it, the newest screen
-        before older ones, and names before other words.
+        Where there are more, words of newer readings go first, and of one reading names before other words.
         """
         alive = [
             word
@@ -116,10 +115,9 @@ class ScreenVocabulary:
         return tuple(word.text for word in sorted(first, key=lambda word: word.place))
 
 
-def _order(word: _Candidate) -> tuple[float, int, bool, int]:
-    """Which words go first where not all can: a sort key."""
-    until = float("inf") if word.until is None else word.until
-    return (-until, -word.place[0], not word.name, word.place[1])
+def _order(word: _Candidate) -> tuple[int, bool, int]:
+    """Which words go first where not all can, as a sort key: what stands there was in the newest reading."""
+    return (-word.place[0], not word.name, word.place[1])
 
 
 def candidates(text: str) -> list[tuple[str, bool]]:
