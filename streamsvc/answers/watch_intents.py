@@ -160,7 +160,7 @@ class Voters:
         targets = np.array([[kind == other for other in self._kinds] for kind, _ in labelled()], np.float64)
         self._votes = Votes(texts(), targets, vectors)
 
-    def vote(self, when: str, vector: Vector) -> Vote:
-        """How the examples vote on a condition; `vector`: of `compared(when)`, unit length, shape (d,)."""
-        shares = self._votes.shares(compared(when), vector)
+    def vote(self, text: str, vector: Vector) -> Vote:
+        """How the examples vote on a condition, as `compared` gives it; its unit vector, shape (d,)."""
+        shares = self._votes.shares(text, vector)
         return Vote(dict(zip(self._kinds, map(float, shares), strict=True)))

@@ -28,7 +28,7 @@ from tests.builders.votes import vote_for
         ("tell me when somebody walks in", "seen", "a person in the picture"),
         ("alert me if there are more than three people", "seen", "at least four persons in the picture"),
         ("when at least two cars are in the picture", "seen", "at least two cars in the picture"),
-        ("exactly five chairs", "seen", "five chairs in the picture"),
+        ("exactly six forks", "seen", "six forks in the picture"),
         ("when a second person appears", "seen", "at least two persons in the picture"),
         ("when somebody leaves", "gone", "no person in the picture any more"),
         ("everybody has left", "gone", "no person in the picture any more"),
