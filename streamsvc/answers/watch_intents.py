@@ -42,10 +42,11 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class ConditionWords:
-    """Phrases with which a condition opens, words between alternatives, for people, and beside numbers."""
+    """Phrases with which a condition opens, words between its parts, for people, and beside numbers."""
 
     openings: tuple[str, ...]
     alternatives: frozenset[str]
+    together: frozenset[str]
     people: tuple[str, ...]
     more: tuple[str, ...]
     less: tuple[str, ...]
@@ -64,6 +65,7 @@ def condition_words() -> ConditionWords:
     return ConditionWords(
         tuple(sorted(words["openings"], key=len, reverse=True)),
         frozenset(words["alternatives"]),
+        frozenset(words["together"]),
         tuple(words["people"]),
         tuple(words["more"]),
         tuple(words["less"]),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamsvc.answers.topic_score import ON_TOPIC
 from streamsvc.answers.watch_conditions import Able, checks_of
-from streamsvc.answers.watch_evaluation import ABSENCE, TOPIC_SIMILARITY, Alert, Watch
+from streamsvc.answers.watch_evaluation import ABSENCE, Alert, Watch
 from streamsvc.answers.watch_intents import Kind
 from streamsvc.core.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
 from tests.builders.votes import vote_for
@@ -141,7 +142,7 @@ def passage(start: float) -> Evidence:
 def test_a_topic_fires_when_it_comes_up_and_not_while_it_lasts() -> None:
     watch = watch_for("when someone talks about money", "topic")
     alerts = [
-        watch.on_topic({"money": TOPIC_SIMILARITY + above}, passage(10.0 * n), 0.0)
+        watch.on_topic({"money": ON_TOPIC + above}, passage(10.0 * n), 0.0)
         for n, above in enumerate((-0.2, 0.1, 0.0, -0.1, 0.1, -0.2, -0.2, -0.2, 0.1))
     ]
     assert fired(alerts) == [15.0, 85.0]
