@@ -2,7 +2,8 @@
 
 A stream is a list of steps: "see" (label -> number), "read" (lines of the screen), "say" (a text), "quiet_s"
 (seconds of silence). Units come as late behind their media as live ones do (LAG), so that an alert's age
-means something; between the steps somebody goes on talking, so that silence is where a step says so.
+means something; between the steps somebody goes on talking, so that silence is where a step says so, and up
+to 1.6 s longer.
 """
 
 from __future__ import annotations

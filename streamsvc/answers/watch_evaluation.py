@@ -25,7 +25,7 @@ PHRASE_GAP = 2  # other words that may stand between those of a phrase
 # A phrase of so many letters is heard too where it was written down otherwise, as "ice cream" for "I scream":
 # its letters and those of as many words, one more or one less, are alike (share of equal ones, difflib).
 ALIKE_LETTERS = 12
-ALIKE = 0.88
+ALIKE = 0.86
 TOPIC_HOLD = 3  # passages after the last one on topic that still belong to the same mention
 
 

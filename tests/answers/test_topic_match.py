@@ -159,7 +159,8 @@ async def test_the_real_models_separate_passages_by_topic() -> None:
     topics = ("the price of bread", "the death of bees")
     heard = Heard(Engine(), *topics)
     heard.say("A loaf costs twice what it did and bakers blame the wheat.")
-    heard.say("The bees were all dead because a wasp flew out.", 20.0)
+    heard.say("We have about ten minutes left.", 20.0)
+    heard.say("The bees were all dead because a wasp flew out.", 40.0)
     await heard.over()
     on = [[scores[topic] >= ON_TOPIC for topic in topics] for scores, _, _ in heard.reported]
-    assert on == [[True, False], [False, True]]
+    assert [on[0], on[2]] == [[True, False], [False, True]]

@@ -13,9 +13,9 @@ from streamsvc.answers.topic_score import BACKGROUND, ON_TOPIC, PLAIN, centred, 
     [
         (0.8, 0.6, None, 0.6),
         (0.8, 0.6, -11.5, 0.6),  # unrelated: nothing is taken off
-        (0.8, 0.6, -6.0, 0.75),  # 0.6 + 0.03 * 5
+        (0.8, 0.6, -6.0, 0.675),  # 0.6 + 0.015 * 5
         (PLAIN, 0.3, None, ON_TOPIC),
-        (PLAIN, 0.7, 0.0, 1.03),  # 0.7 + 0.03 * 11
+        (PLAIN, 0.7, 0.0, 0.865),  # 0.7 + 0.015 * 11
     ],
 )
 def test_either_way_may_find_it(plain: float, cosine: float, logit: float | None, expected: float) -> None:
