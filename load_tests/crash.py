@@ -204,7 +204,7 @@ def server_in(folder: Path, recording: Path | None = None, *, sabotage: bool = F
     """A server that keeps its sessions in `folder`, not started."""
     settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(recording.parent)] if recording else []},
-        "limits": {"requests_per_minute": 10_000},
+        "limits": {"requests_per_minute": 10_000, "updates_per_minute": 1_000_000},
         "budget": {"admission": False},
     }
     return Serve(folder, settings, SABOTAGE if sabotage else COMMAND)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-MMAP_THRESHOLD = 128 * 1024  # bytes: glibc's default, which it raises when a larger block is freed
+MMAP_THRESHOLD = 16 * 1024  # bytes; glibc begins at 128 KiB, and raises it when a larger block is freed
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
 def fix_mmap_threshold() -> None:
     """Allocate blocks of MMAP_THRESHOLD bytes or more by mmap, to return them when freed.
 
-    By default glibc soon places such blocks (pictures) between long-lived ones, which fragments the heap.
+    By default glibc soon places such blocks (pictures, bodies of requests) between long-lived ones, which
+    fragments the heap: a hundred clients with huge bodies left 200 MB of it behind.
     Call this before anything large is freed.
     """
     with contextlib.suppress(AttributeError):

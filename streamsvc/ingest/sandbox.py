@@ -25,6 +25,7 @@ NAMESPACE, LANDLOCK, SECCOMP = "namespace", "landlock", "seccomp"
 LAYERS = (NAMESPACE, LANDLOCK, SECCOMP)
 MEMORY = 2 << 30  # bytes of address space that may be added after confinement (security limit)
 FILES = 64  # descriptors
+NO_MEMORY = 3  # exit status of a process that needed more
 OUT_OF_MEMORY = "500"  # of 1000: it is ended before our process
 EXAMINE_SECONDS = 20.0
 

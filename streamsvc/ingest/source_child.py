@@ -311,6 +311,8 @@ def _serve(channel: Channel, serve: Callable[[], None]) -> None:
         serve()
     except Broken:
         channel.close()
+    except MemoryError:
+        os._exit(sandbox.NO_MEMORY)
     except BaseException:
         os._exit(1)
 

@@ -34,6 +34,7 @@ T = TypeVar("T")
 START_SECONDS = 30.0  # from its start to its first message
 COST_INTERVAL = 2.0  # between measurements of its CPU time
 ASKS = 1 << 20  # requests for bytes before one answer; more: it never ends (security limit)
+_END_SECONDS = 0.5  # from the end of its connections to its own
 STEP_SECONDS = 20.0  # of its own work in one step; longer: it hangs
 KINDS: tuple[Kind, Kind] = ("audio", "video")
 _KEPT = (
@@ -181,19 +182,27 @@ class SourceProcess:
         except Broken as error:
             if demuxing and self._stopped:  # by us: its decoders go on
                 raise SourceError(f"{self._name} is closed", code="closed") from None
-            reason = "did not answer in time" if isinstance(error, Late) else "ended unexpectedly"
-            raise self._fail(reason) from None
+            raise self._fail(late=isinstance(error, Late)) from None
 
-    def _fail(self, reason: str) -> SourceError:
+    def _fail(self, *, late: bool) -> SourceError:
+        status = None if late else self._status()
+        reason = "ran out of memory" if status == sandbox.NO_MEMORY else "ended unexpectedly"
+        reason = "did not answer in time" if late else reason
         with self._lock:
             if self.failure is None:
                 self.failure = SourceError(
                     f"{self._name} cannot be read: its process {reason}", code="source_crashed"
                 )
                 if not self._ended:  # nobody expected its end
-                    log.warning("source process failed", reason=reason, pid=self.pid)
+                    log.warning("source process failed", reason=reason, pid=self.pid, status=status)
         self._process.kill()
         return self.failure
+
+    def _status(self) -> int | None:
+        """Its exit status, or the negative number of the signal that ended it; None: it still runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_END_SECONDS)
+        return None
 
     def hold(self) -> None:
         """Keep it running until as many `release`s."""

@@ -25,6 +25,9 @@ from streamsvc.service.websocket_server import ABORT
 log = structlog.get_logger()
 Address = tuple[str, int]
 _RESERVED = 256  # descriptors that stay free for sessions, workers and files
+_LINGER_SECONDS = (
+    2.0  # in which the rest of a body is dropped after its answer, so that the client reads that
+)
 _LOG_SECONDS = 10.0  # between two lines about refused connections
 
 
@@ -104,6 +107,7 @@ class LimitedProtocol(H11Protocol):
 
     connections_table: ClassVar[Connections]
     _header_timer: asyncio.TimerHandle | None = None
+    _lingers = False  # answered before its body had come: what still comes is dropped
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, and wait for its first request."""
@@ -113,6 +117,8 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass data on, and wait while the header of a request is incomplete."""
+        if self._lingers:
+            return
         before = self.cycle
         super().data_received(data)
         if self.cycle is not None and self.cycle is not before:
@@ -122,6 +128,14 @@ class LimitedProtocol(H11Protocol):
             self._await_header()  # the bytes so far are no whole header
         else:
             self._header_came()
+
+    def on_response_complete(self) -> None:
+        """Keep nothing of a body that nobody waits for; uvicorn would hold its first 64 KiB for seconds."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self._lingers = True
+            self.cycle.body.clear()
+            self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """The connection is a WebSocket's from now on."""
@@ -149,9 +163,10 @@ class LimitedProtocol(H11Protocol):
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timer, and the request: a circle that only a full collection would free."""
         self._header_came()
         super().connection_lost(exc)
+        self.cycle = None  # type: ignore[assignment]
 
     def _await_header(self) -> None:
         if self._header_timer is None:

@@ -17,7 +17,7 @@ import pytest
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
-from streamsvc.ingest import source_child, source_decoders
+from streamsvc.ingest import sandbox, source_child, source_decoders
 from streamsvc.ingest.decode import jpeg, thumbnail
 from streamsvc.ingest.decoders import audio_decoder, video_decoder
 from streamsvc.ingest.demuxer import Demuxed
@@ -165,3 +165,18 @@ async def test_a_packet_that_is_too_large_is_named(tmp_path: Path, monkeypatch: 
     assert [demuxing._packets()[0]["damaged"] for _ in range(2)] == [DAMAGED, 3], "the rest comes later"
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize(("error", "status"), [(MemoryError(), sandbox.NO_MEMORY), (ValueError(), 1)])
+def test_a_process_that_needs_more_memory_says_so_by_its_status(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+
+    def serve() -> None:
+        raise error
+
+    with socket.socket() as unused:
+        source_child._serve(Channel(unused), serve)
+    assert ended == [status]

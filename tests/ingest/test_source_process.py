@@ -80,14 +80,14 @@ async def test_it_is_confined_and_has_no_key_and_no_file_of_ours(
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "told", "status"),
     [
-        (signal.SIGKILL, "its process ended unexpectedly"),
-        (signal.SIGSTOP, "its process did not answer in time"),
+        (signal.SIGKILL, "its process ended unexpectedly", -9),
+        (signal.SIGSTOP, "its process did not answer in time", None),
     ],
 )
 async def test_one_that_dies_or_hangs_ends_its_source_with_a_clear_error(
-    sound: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, told: str
+    sound: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, told: str, status: int | None
 ) -> None:
     monkeypatch.setattr(source_process, "STEP_SECONDS", 1.0)
     source = await opened(sound, speed=20.0)
@@ -102,7 +102,7 @@ async def test_one_that_dies_or_hangs_ends_its_source_with_a_clear_error(
     with capture_logs() as logs, pytest.raises(SourceError, match=told) as caught:
         await asyncio.wait_for(run(source, tap), 20)
     assert (caught.value.code, caught.value.retryable) == ("source_crashed", False)
-    assert [entry["event"] for entry in logs] == ["source process failed"]
+    assert [(entry["event"], entry["status"]) for entry in logs] == [("source process failed", status)]
     assert str(sound.parent) not in str(logs)
     await source.close()
     await ended(process)

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
+from streamsvc.service import http_server
 from streamsvc.service.http_server import Connections, protocol_with
 from tests.builders.http_server import listening
 
@@ -110,6 +111,33 @@ async def test_a_request_may_take_longer_than_its_header() -> None:
         client.writer.write(b"GET / HTTP/1.1\r\nHo")  # the second header of a kept connection
         assert await client.closed()
         await client.close()
+
+
+async def test_of_a_body_that_was_answered_already_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "_LINGER_SECONDS", 0.5)
+    protocols: list[http_server.LimitedProtocol] = []
+    made = http_server.LimitedProtocol.connection_made
+
+    def noted(protocol: http_server.LimitedProtocol, transport: asyncio.Transport) -> None:
+        protocols.append(protocol)
+        made(protocol, transport)
+
+    monkeypatch.setattr(http_server.LimitedProtocol, "connection_made", noted)
+    async with serving() as port:
+        client = await Client.to(port)
+        client.writer.write(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n" + b"x" * 100_000
+        )
+        assert (await client._line()).endswith(b"200 OK\r\n")
+        assert await client._rest()
+        for _ in range(20):
+            client.writer.write(b"x" * 100_000)
+            await client.writer.drain()
+            assert not protocols[0].cycle.body
+        assert not protocols[0].conn._receive_buffer  # h11's
+        assert await client.closed()
+        await client.close()
+    assert protocols[0].cycle is None  # which knows the protocol: a circle
 
 
 async def test_one_address_has_so_many_connections_without_a_token() -> None:
