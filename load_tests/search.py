@@ -342,8 +342,8 @@ def main() -> None:
             f"hits of {len(nonsense)} queries for nothing ({name}) by words, without a floor, hybrid: {means}"
         )
     topics = on_topic(encoder, embed.Ranker(chosen.models / embed.RANKER), queries, texts)
-    for name, half in (("chosen on", slice(0, None, 2)), ("held out", slice(1, None, 2))):
-        watched(name, documents, queries[half], topics)
+    watched("chosen on", documents, queries[::2], topics)
+    watched("held out", documents, queries[1::2], topics)
     if chosen.grid:
         for threshold in (0.6, 0.64, 0.68, 0.7, 0.72, 0.76, 0.8):  # of topics
             watched("chosen on", documents, queries[::2], topics, threshold)
@@ -376,7 +376,7 @@ def on_topic(
     for query, _ in queries:
         vector = encoder.vectors([query])
         plain, cosines = passages @ vector[0], near_passages @ topic_score.centred(vector, of_topics)[0]
-        near = np.flatnonzero(cosines >= topic_score.NEAR)
+        near = np.flatnonzero(cosines >= topic_score.NEAR).tolist()
         logits = (
             dict(zip(near, ranker.scores(query, [texts[n] for n in near]), strict=True)) if len(near) else {}
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import embed, fetch
+from engines import Op, embed, fetch
 from streamsvc.answers.topic_match import MAX_QUEUED, MAX_RANKED, MAX_SENTENCE, Passage, TopicMatcher
 from streamsvc.answers.topic_score import BACKGROUND, ON_TOPIC
 from streamsvc.core import metrics
@@ -150,7 +150,10 @@ class Engine:
         self._ops = embed.load({"models": str(fetch.default_dir())}).ops
 
     async def call(self, op: str, payload: Payload, **_: Any) -> Payload:
-        (result,) = self._ops[op].run([payload])
+        engine = self._ops[op]
+        assert isinstance(engine, Op)
+        (result,) = engine.run([payload])
+        assert not isinstance(result, Exception)
         return dict(result)
 
 

@@ -45,8 +45,9 @@ def _words(text: str) -> set[str]:
 
 def letters_role(*failures: Exception, gate: asyncio.Event | None = None) -> FakeRole:
     """A role of `letter_vectors`. Its first calls fail with `failures`; each waits until `gate` is set."""
-    results = {"texts": [*failures, letter_vectors], "rank": NO_RANKER}
-    return FakeRole(results, gates={"texts": gate} if gate else {})
+    return FakeRole(
+        {"texts": [*failures, letter_vectors], "rank": NO_RANKER}, gates={"texts": gate} if gate else {}
+    )
 
 
 def routing_role(**intent_of: str) -> FakeRole:

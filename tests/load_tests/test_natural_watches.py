@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from engines import remote, remote_chat
+from engines import Engine, Op, each, remote, remote_chat
 from load_tests import natural_watches
 from load_tests.natural_watches import RULES, Outcome, figures, outcome, tried
 from load_tests.time_aware import score
 from load_tests.unit_streams import GAP, LAG, LEAD, Played, spans_of
 from streamsvc.answers.watch_model import AGE
+from streamsvc.core.roles import Payload
 from streamsvc.evaluation.session_run import Load
 from tests.fakes import watch_endpoint
 from tests.fakes.answer_endpoint import Asked, understood
 from tests.fakes.embed_role import watching_role
 from tests.fakes.engines_by_name import load as fake_engine
 
+STEP: frozenset[int] | None = frozenset({1})  # at which they must fire
 DOG: Mapping[str, Any] = {
     "when": "a dog shows itself",
     "kind": "seen",
@@ -36,12 +38,10 @@ QUIET = {
 }
 
 
-class Texts:
-    """The op `texts` of an embed engine, with the vectors of `watching_role`."""
-
-    def run(self, batch: list[dict[str, Any]]) -> list[Any]:
-        role = watching_role(hat="look", hush="silence")
-        return [role.results["texts"](payload) for payload in batch]  # type: ignore[operator]
+def _texts(payload: Payload) -> Payload:
+    result = watching_role(hat="look", hush="silence").results["texts"](payload)  # type: ignore[operator]
+    assert isinstance(result, dict)
+    return result
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
             return remote.load(options)
         engine = fake_engine(module, options)
         if module == "engines.embed":
-            engine.ops["texts"] = Texts()
+            return Engine({**engine.ops, "texts": Op(each(_texts))})
         return engine
 
     monkeypatch.setattr(remote, "Chat", chat)
@@ -82,22 +82,22 @@ def test_steps_follow_each_other_by_whole_seconds() -> None:
 
 def test_by_the_rules_what_is_seen_and_what_is_silent_is_found(engines: Load) -> None:
     dog, quiet, hat = tried(RULES, [DOG, QUIET, HAT], engines)
-    assert (dog.fired, dog.right, dog.deciders) == ({1}, True, ("rules",))
+    assert (dog.fired, dog.right, dog.deciders) == (STEP, True, ("rules",))
     assert dog.ages[0] == pytest.approx(LAG["see"], abs=0.05)
-    assert (quiet.fired, quiet.right) == ({1}, True)
+    assert (quiet.fired, quiet.right) == (STEP, True)
     assert (hat.fired, hat.right) == (None, False)
 
 
 def test_a_truthful_model_confirms_and_finds_what_the_rules_cannot(engines: Load) -> None:
     dog, hat, lure = tried("truthful", [DOG, HAT, {**HAT, "lure": True}], engines)
-    assert (dog.fired, dog.deciders) == ({1}, ("model",))
-    assert (hat.fired, hat.deciders) == ({1}, ("model",))
+    assert (dog.fired, dog.deciders) == (STEP, ("model",))
+    assert (hat.fired, hat.deciders) == (STEP, ("model",))
     assert (lure.fired, lure.right) == (frozenset(), True)
 
 
 def test_a_model_that_says_yes_to_everything_fires_where_it_must_not(engines: Load) -> None:
     (hat,) = tried("affirming", [HAT], engines)
-    assert hat.fired == {0}
+    assert hat.fired == frozenset({0})
     assert hat.timed.needless == 1
 
 
@@ -106,14 +106,14 @@ def test_where_the_model_does_not_tell_the_rules_decide_in_time_and_the_alert_sa
     engines: Load, name: str
 ) -> None:
     (dog,) = tried(name, [DOG], engines)
-    assert (dog.fired, dog.deciders) == ({1}, ("rules_late",))
+    assert (dog.fired, dog.deciders) == (STEP, ("rules_late",))
     assert max(dog.ages) <= AGE + 0.1
 
 
 def test_a_second_alert_of_a_step_is_needless_and_sums_are_shown() -> None:
     alerts = tuple({"at": at, "age_ms": 1000, "decided_by": "rules"} for at in (14.0, 15.0))
     one = outcome(DOG, Played(((2.0, 13.0), (13.0, 24.0)), alerts))
-    assert (one.fired, one.timed.told, one.timed.needless) == ({1}, 1, 1)
+    assert (one.fired, one.timed.told, one.timed.needless) == (STEP, 1, 1)
     assert one.timed.delays == (1.0,)
     lure = Outcome(
         "x", "seen", "develop", True, frozenset(), frozenset({0}), (3.0,), ("model",), score([], [])
