@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import embed
-from streamsvc.answers import topic_score
+from load_tests import topics_of_watches
 from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.timeline import ranking as timeline_ranking
 from streamsvc.timeline.text import terms, tokens
@@ -341,12 +341,12 @@ def main() -> None:
         print(
             f"hits of {len(nonsense)} queries for nothing ({name}) by words, without a floor, hybrid: {means}"
         )
-    topics = on_topic(encoder, embed.Ranker(chosen.models / embed.RANKER), queries, texts)
-    watched("chosen on", documents, queries[::2], topics)
-    watched("held out", documents, queries[1::2], topics)
+    topics = topics_of_watches.scores(encoder, embed.Ranker(chosen.models / embed.RANKER), queries, texts)
+    topics_of_watches.show("chosen on", documents, queries[::2], topics)
+    topics_of_watches.show("held out", documents, queries[1::2], topics)
     if chosen.grid:
         for threshold in (0.6, 0.64, 0.68, 0.7, 0.72, 0.76, 0.8):  # of topics
-            watched("chosen on", documents, queries[::2], topics, threshold)
+            topics_of_watches.show("chosen on", documents, queries[::2], topics, threshold)
         grid(queries[::2], list(itertools.chain(*exacts.values())), hybrid)
     if chosen.misses:
         for query, right in queries:
@@ -356,58 +356,6 @@ def main() -> None:
                     f"{worth:.2f}  {query}\n        first: {texts[best]}\n"
                     f"        right: {texts[right[0]]} ({max(known[query][right]):.2f})"
                 )
-
-
-def on_topic(
-    encoder: embed.Encoder,
-    ranker: embed.Ranker,
-    queries: Sequence[tuple[str, list[int]]],
-    texts: Sequence[str],
-) -> dict[str, NDArray[np.float32]]:
-    """The score of each text for each query as the topic of a watch."""
-    means = (
-        encoder.vectors(list(some), kind).mean(axis=0)
-        for some, kind in ((CHANCE_QUERIES, "query"), (topic_score.BACKGROUND, "passage"))
-    )
-    of_topics, of_passages = means
-    passages = encoder.vectors(list(texts), "passage")
-    near_passages = topic_score.centred(passages, of_passages)
-    scores = {}
-    for query, _ in queries:
-        vector = encoder.vectors([query])
-        plain, cosines = passages @ vector[0], near_passages @ topic_score.centred(vector, of_topics)[0]
-        near = np.flatnonzero(cosines >= topic_score.NEAR).tolist()
-        logits = (
-            dict(zip(near, ranker.scores(query, [texts[n] for n in near]), strict=True)) if len(near) else {}
-        )
-        scores[query] = np.array(
-            [topic_score.score(float(plain[n]), float(c), logits.get(n)) for n, c in enumerate(cosines)],
-            np.float32,
-        )
-    return scores
-
-
-def watched(
-    name: str,
-    documents: Sequence[Evidence],
-    queries: Sequence[tuple[str, list[int]]],
-    scores: Mapping[str, NDArray[np.float32]],
-    threshold: float = topic_score.ON_TOPIC,
-) -> None:
-    """The paraphrases as topics of watches: true and false alerts; neighbours of the target count as true."""
-    spoken = np.array([document.kind == "speech" for document in documents])
-    hours = (max(document.end for document in documents) - documents[0].start) / 3600
-    true = false = 0
-    for query, right in queries:
-        near = (scores[query] >= threshold) & spoken
-        allowed = {place + shift for place in right for shift in (-1, 0, 1)}
-        true += any(near[place] for place in right)
-        false += sum(place not in allowed for place in np.flatnonzero(near))
-    targets = sum(spoken[right].any() for _, right in queries)
-    print(
-        f"as topics of watches ({name}), from {threshold}: {true} of {targets} found, "
-        f"{false / len(queries) / hours:.1f} false alarms an hour and watch"
-    )
 
 
 def wanted(query: str) -> list[str]:

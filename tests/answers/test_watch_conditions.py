@@ -84,12 +84,13 @@ def test_a_word_that_stands_between_no_two_things_joins_none(when: str, kind: Ki
 
 def test_what_is_meant_a_model_that_reads_may_find_too_and_what_is_quoted_may_not() -> None:
     reads = Able(reads=True)
-    for when, kind, models in (
+    cases: tuple[tuple[str, Kind, int], ...] = (
         ("they talk about rivers", "topic", 1),
         ("a warning pops up", "written", 1),
         ("they talk about 'net zero'", "topic", 0),
         ("somebody says rivers", "said", 0),
-    ):
+    )
+    for when, kind, models in cases:
         checks = checks_of(when, vote_for(kind), reads)
         assert sum(check.kind == "model" for check in checks) == models, when
         assert all(check.kind != "model" for check in checks_of(when, vote_for(kind), Able())), when
