@@ -3,16 +3,17 @@
 Ops:
     vad              {samples: float32 (n * 512,), state?: float32 (320,)} ->
                      {probability: float32 (n,), state}
-    transcribe       {samples: float32 (n,), language?, hotwords?, before?, beam?, quick?} ->
+    transcribe       {samples: float32 (n,), language?, hotwords?, screen_terms?, before?, beam?, quick?} ->
                      {words: [[text, start, end, probability], ...], text, no_speech, log_probability, padded,
                      rejected, language, seconds}; times in seconds from the first sample
     translate        as transcribe, with `language` that of the speech: English text, no words; multilingual
         models only
     detect_language  {samples} -> {language, probability}
 
-`before`: the words before the samples. `hotwords`: names and terms to expect. `quick`: the hypothesis will
-soon be replaced; `beam` is ignored. All samples are mono at 16 kHz. The engine keeps no session state: the
-VAD state travels with the request.
+`before`: the words before the samples. `hotwords`: names and terms to expect. `screen_terms`: a list of words
+that may be spoken, since the screen shows them; one that is unlikely without them in the prompt is not
+returned. `quick`: the hypothesis will soon be replaced; `beam` is ignored. All samples are mono at 16 kHz.
+The engine keeps no session state: the VAD state travels with the request.
 """
 
 from __future__ import annotations

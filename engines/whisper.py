@@ -36,6 +36,13 @@ PROMPT_TOKENS = 100  # at most, of the hotwords and of the text before
 ALIGN_PROMPT = (
     12  # last prompt tokens passed to the alignment: enough context for the first words; each costs 0.4 ms
 )
+SEPARATOR = ", "  # between screen terms in the prompt
+# Mean log probability of a term's tokens without the terms in the prompt, from which it counts as spoken. Where
+# it was chosen (two recordings), spoken terms had -2.8 and more, others in their places -5.0.
+HEARD_LOG_PROBABILITY = -4.0
+# Probability of no speech above which a window is decoded without the terms: in music and noise a prompt of
+# terms makes the model write something, though hardly ever a term.
+NO_SPEECH_DOUBT = 0.1
 COMPRESSION = 2.4  # zlib ratio above which a text repeats itself (Whisper's own threshold)
 SPACELESS = ("zh", "ja", "th", "lo", "my", "yue")  # written without spaces: each character is a word
 
@@ -132,7 +139,8 @@ class Whisper:
         frames = features.shape[1]
         cap = token_cap(len(samples) / RATE)
         language = payload.get("language") or "en"
-        prompt = self._prompt(payload)
+        terms = tuple(payload.get("screen_terms") or ())
+        prompt, plain = self._prompt(payload, terms), self._prompt(payload)
         task_tokens = self._task_tokens(language, task)
         padded = False
         quick = bool(payload.get("quick"))
@@ -141,6 +149,10 @@ class Whisper:
             padded = total >= FULL
             encoded = self._encode(features, min(total, FULL), quick=quick)
             ids, no_speech, log_probability = self._generate(encoded, [*prompt, *task_tokens], cap, beam)
+            start = [*plain, *task_tokens]
+            doubtful = bool(terms) and no_speech > NO_SPEECH_DOUBT
+            if doubtful or self._only_prompted(encoded, start, ids, frames, terms):
+                ids, no_speech, log_probability = self._generate(encoded, start, cap, beam)
             text = self.tokenizer.decode(ids).strip()
             rejected = runs_away(text, len(ids), cap, strict=not padded)
             if not rejected:
@@ -149,7 +161,7 @@ class Whisper:
             ids, text = [], ""
         words: list[list[Any]] = []
         if ids and task == "transcribe":
-            start = [*prompt[:1], *prompt[1:][-ALIGN_PROMPT:], *task_tokens]
+            start = [*plain[:1], *plain[1:][-ALIGN_PROMPT:], *task_tokens]
             words = self._words(ids, language, self.model.align(encoded, start, [ids], [frames])[0])
         return {
             "words": words,
@@ -188,17 +200,37 @@ class Whisper:
             )
         return ids
 
-    def _prompt(self, payload: Payload) -> list[int]:
+    def _prompt(self, payload: Payload, terms: Sequence[str] = ()) -> list[int]:
         """Tokens that the model takes for the preceding text.
 
-        The hotwords, then the words before the samples.
+        The hotwords, the terms of the screen, then the words before the samples.
         """
-        hotwords = self._text_tokens(payload.get("hotwords"))
+        expected = self._text_tokens(payload.get("hotwords")) + self._text_tokens(SEPARATOR.join(terms))
         before = self._text_tokens(payload.get("before"))
-        if not hotwords and not before:
+        if not expected and not before:
             return []
         start = self.tokenizer.token_to_id("<|startofprev|>")
-        return [start, *hotwords[:PROMPT_TOKENS], *before[-PROMPT_TOKENS:]]
+        return [start, *expected[:PROMPT_TOKENS], *before[-PROMPT_TOKENS:]]
+
+    def _only_prompted(
+        self, encoded: Any, start: list[int], ids: list[int], frames: int, terms: Sequence[str]
+    ) -> bool:
+        """Whether a hypothesis has a term of the screen that the audio alone does not support.
+
+        `start`: the prompt without the terms.
+        """
+        groups = self._groups(ids, "en") if terms and ids else []
+        known = {_letters(part) for term in terms for part in (term, *term.split("-"))}
+        if not any(_letters(self.tokenizer.decode(group)) in known for group in groups):
+            return False
+        probabilities = self.model.align(encoded, start, [ids], [frames])[0].text_token_probs
+        first = 0
+        for group in groups:
+            logs = np.log(np.maximum(probabilities[first : first + len(group)], 1e-9))
+            first += len(group)
+            if _letters(self.tokenizer.decode(group)) in known and logs.mean() < HEARD_LOG_PROBABILITY:
+                return True
+        return False
 
     def _text_tokens(self, text: str | None) -> list[int]:
         return list(self.tokenizer.encode(" " + text, add_special_tokens=False).ids) if text else []
@@ -259,6 +291,12 @@ class Whisper:
             else:
                 groups[-1].append(token)
         return groups
+
+
+def _letters(text: str) -> str:
+    """A word to compare: its letters and digits in lower case, without the 's of a name."""
+    plain = text.strip().lower().replace("\u2019", "'").rstrip('.,!?;:"')
+    return "".join(filter(str.isalnum, plain.removesuffix("'s")))
 
 
 def _noise(seed: int) -> Samples:

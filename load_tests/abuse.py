@@ -17,22 +17,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import resource
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from load_tests import health
+from load_tests import health, report
 from load_tests.beside import Beside
 from load_tests.health import HealthProbe
 from load_tests.serve_process import COMMAND, KEY, Serve
@@ -355,24 +353,16 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--abusers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0, help="of a turn (%(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of quiet and abuse (%(default)s)")
     parser.add_argument("--sabotage", action="store_true", help="the control run: no limits")
-    parser.add_argument("--json", type=Path, help="where the figures go")
     chosen = parser.parse_args()
     allow_descriptors()
     with tempfile.TemporaryDirectory(prefix="abuse-") as folder:
         found = asyncio.run(_measured(chosen, Path(folder)))
-    print(told(found))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(found)))
-    wrong = verdict(found)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    report.finish(told(found), found, verdict(found), chosen.json)
 
 
 if __name__ == "__main__":

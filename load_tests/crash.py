@@ -11,7 +11,6 @@ could not be read or erased. `--sabotage` shows events before they are stored: i
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -29,6 +28,7 @@ import httpx
 import websockets
 from websockets.asyncio.client import connect
 
+from load_tests import report
 from load_tests.hearing import MEDIA
 from load_tests.serve_process import COMMAND, Serve
 from streamsvc.__main__ import main as command_line
@@ -136,7 +136,7 @@ class Crashes:
             await asyncio.sleep(kill.after)
             await asyncio.to_thread(self._server.kill)
         began = time.monotonic()
-        await asyncio.to_thread(self._server.start)
+        await asyncio.to_thread(self._server.start, models=wait_ready)
         kill.answers = time.monotonic() - began
         if wait_ready:
             await asyncio.to_thread(self._server.wait_ready)
@@ -220,7 +220,7 @@ async def run(
     wait_ready: bool = True,
 ) -> list[Kill]:
     """Start a server and kill it so many times, each after `longest` seconds at most."""
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.start, models=wait_ready)
     try:
         if wait_ready:
             await asyncio.to_thread(server.wait_ready)
@@ -234,15 +234,12 @@ async def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--longest", type=float, default=6.0, help="seconds to a kill (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the moments (%(default)s)")
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of recordings (%(default)s)")
     parser.add_argument("--sabotage", action="store_true", help="the control run: events seen before stored")
-    parser.add_argument("--json", type=Path, help="where the figures of each kill go")
     chosen = parser.parse_args()
     found = (chosen.media / SCENARIO).resolve()
     recording = found if found.is_file() else None
@@ -251,12 +248,7 @@ def main() -> None:
         kills = asyncio.run(
             run(server, recording, kills=chosen.kills, longest=chosen.longest, seed=chosen.seed)
         )
-    print(told(kills))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(kill) for kill in kills]))
-    wrong = verdict(kills)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    report.finish(told(kills), kills, verdict(kills), chosen.json)
 
 
 if __name__ == "__main__":

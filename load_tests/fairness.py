@@ -1,13 +1,14 @@
-"""Viewers with a small token against another session's captions: on and off, in turns.
+"""Viewers with small tokens against another session's captions: on and off, in turns.
 
     python -m load_tests.fairness [--phases 12] [--seconds 20] [--sabotage] [--json FILE]
 
-A session plays speech. In every other phase, holders of a token that may only subscribe to a second session
-send pings as fast as they can, messages as large as is allowed, and hold the other places of that session
-without ever reading what its log has for them; they come back when they are cut off. What the captions of the
-first session waited for the hear worker (the stage "queue" of their events) must move by less than MOVE ms in
-the median, and `/healthz` (health.py) must stay below STALL ms. At last all places of the second session are
-taken by viewers that never read: a place must be free FREE seconds after the time that one part may take.
+A session plays speech. In every other phase, holders of TOKENS tokens that may only subscribe to a second
+session (one token gets half of a session's places) send pings as fast as they can, messages as large as is
+allowed, and hold the other places of that session without ever reading what its log has for them; they come
+back when they are cut off. What the captions of the first session waited for the hear worker (the stage
+"queue" of their events) must move by less than MOVE ms in the median, and `/healthz` (health.py) must stay
+below STALL ms. At last all places of the second session are taken by viewers that never read: a place must be
+free FREE seconds after the time that one part may take.
 Exit status 1: a promise was missed. `--sabotage` takes the limits of sockets away: it must fail.
 """
 
@@ -17,23 +18,22 @@ import argparse
 import asyncio
 import base64
 import contextlib
-import json
+import functools
+import itertools
 import os
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import websockets
 from websockets.asyncio.client import connect
 
-from load_tests import health
+from load_tests import health, report
 from load_tests.beside import Beside
 from load_tests.crash import SCENARIO
 from load_tests.health import HealthProbe
@@ -48,7 +48,9 @@ from tests.builders.service import open_session
 MOVE, STALL, FREE = 5.0, 50.0, 10.0  # milliseconds, milliseconds, seconds
 PINGERS, LARGE = 1, 1  # viewers of each kind
 SETTLE = 1.5  # seconds of a phase that do not count: what began before is still on its way
-LOGGED = 400  # events in the log of the second session: more than the buffers of a socket hold
+TOKENS = 3  # of the viewers, who take turns
+LOGGED = 2000  # events in the log of the second session: 400 kB, more than the buffers of a socket hold
+PIECE = 50  # of them over one socket: a burst of twice `messages_per_second` is allowed
 BUFFER = 4096  # bytes that a viewer's socket takes unread
 PATIENCE = 60.0
 _PING = b'{"type":"ping"}'
@@ -123,11 +125,15 @@ async def _stare(port: int, session: str, token: str) -> None:
         writer.transport.abort()
 
 
-async def _harass(port: int, session: str, token: str, seconds: float, places: int) -> Counter[str]:
+async def _harass(
+    port: int, session: str, tokens: Sequence[str], seconds: float, places: int
+) -> Counter[str]:
     counts: Counter[str] = Counter()
+    turns = itertools.cycle(tokens)
     large = frame(b"x" * Limits().message_bytes * 60)
 
     async def again(name: str, piece: bytes | None) -> None:
+        token = next(turns)
         while True:
             with contextlib.suppress(OSError):
                 counts[name] += 1
@@ -148,9 +154,9 @@ async def _harass(port: int, session: str, token: str, seconds: float, places: i
     return counts
 
 
-def harass(port: int, session: str, token: str, seconds: float, places: int) -> Counter[str]:
+def harass(port: int, session: str, tokens: Sequence[str], seconds: float, places: int) -> Counter[str]:
     """Take `places` of a session for so long; how often each kind of viewer came."""
-    return asyncio.run(_harass(port, session, token, seconds, places))
+    return asyncio.run(_harass(port, session, tokens, seconds, places))
 
 
 # --- what it costs --------------------------------------------------------------------------------------
@@ -184,40 +190,52 @@ def queued(came: Sequence[Came], start: float, end: float) -> list[float]:
     ]
 
 
+def _has(seq: int, one: Came) -> bool:
+    return bool(one.event["seq"] >= seq)
+
+
 async def fill(server: Serve, session: str, events: int) -> None:
-    """Give a session a log of so many events."""
-    address = f"{server.address.replace('http', 'ws', 1)}/v1/sessions/{session}/events"
-    headers = {"Authorization": f"Bearer {KEY}"}
+    """Give a session a log of so many events at least. Raises SystemExit: it does not come."""
+    address = f"{server.address.replace('http', 'ws', 1)}/v1/sessions/{session}/events?types=error"
     async with Subscriber(server.address, session, KEY, "session.updated") as reader:
-        while not any(one.event["seq"] >= events for one in reader.came[-1:]):
-            with contextlib.suppress(websockets.WebSocketException, TimeoutError):
-                async with (
-                    asyncio.timeout(PATIENCE),
-                    connect(f"{address}?types=error", additional_headers=headers) as changing,
-                ):
-                    for _ in range(events):
-                        await changing.send('{"type":"session.update","vocabulary":["Ada"]}')
-                        await asyncio.sleep(0.03)
+        for reached in range(PIECE, events + PIECE, PIECE):
+            async with connect(address, additional_headers={"Authorization": f"Bearer {KEY}"}) as changing:
+                for _ in range(PIECE):
+                    await changing.send('{"type":"session.update","vocabulary":["Ada"]}')
+                if not await reader.until(functools.partial(_has, reached), PATIENCE):
+                    raise SystemExit(f"a log of {reached} events did not come; see {server.log}")
 
 
-async def places_free(server: Serve, session: str, token: str, slow_seconds: float) -> float | None:
+async def places_free(
+    server: Serve, session: str, tokens: Sequence[str], slow_seconds: float
+) -> float | None:
     """Take all places without reading.
 
     Returns:
-        Seconds after `slow_seconds` until one more viewer is taken; None: not in twice FREE.
+        Seconds after `slow_seconds` until one more viewer is taken; None: not in twice FREE, or they were
+        never all taken.
     """
-    staring = [asyncio.create_task(_stare(server.port, session, token)) for _ in range(Limits().subscribers)]
-    began = time.monotonic()
+    full = asyncio.Event()
+
+    async def stay(token: str) -> None:
+        while not full.is_set():  # who came too early to find a place comes again
+            await _stare(server.port, session, token)
+
+    turns = itertools.cycle(tokens)
+    staring = [asyncio.create_task(stay(next(turns))) for _ in range(Limits().subscribers)]
     url = f"{server.address}/v1/sessions/{session}/events?after=0"
+    until = time.monotonic() + PATIENCE
+    began = 0.0
     try:
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
-            refused = False
-            while time.monotonic() < began + slow_seconds + 2 * FREE:
+            while time.monotonic() < until:
                 async with client.stream("GET", url) as answer:
-                    if answer.status_code != 200:
-                        refused = True
-                    elif refused:
+                    if answer.status_code == 200 and full.is_set():
                         return time.monotonic() - began - slow_seconds
+                    if answer.status_code != 200 and not full.is_set():
+                        full.set()
+                        began = time.monotonic()
+                        until = began + slow_seconds + 2 * FREE
                 await asyncio.sleep(0.1)
             return None
     finally:
@@ -229,6 +247,7 @@ async def places_free(server: Serve, session: str, token: str, slow_seconds: flo
 def server_in(folder: Path, slow_seconds: float, *, sabotage: bool = False) -> Serve:
     """A server with a key, not started. `slow_seconds`: that a viewer may take for one part."""
     limits: dict[str, float] = {"connections_per_address": 1000, "subscriber_seconds": slow_seconds}
+    limits["updates_per_minute"] = 10**6  # `fill`
     if sabotage:
         limits |= {"messages_per_second": 10**9, "frames_per_second": 10**9, "subscriber_seconds": 3600}
     settings: dict[str, dict[str, Any]] = {
@@ -240,7 +259,13 @@ def server_in(folder: Path, slow_seconds: float, *, sabotage: bool = False) -> S
 
 
 async def run(
-    server: Serve, played: Path | None, *, phases: int, seconds: float, slow_seconds: float
+    server: Serve,
+    played: Path | None,
+    *,
+    phases: int,
+    seconds: float,
+    slow_seconds: float,
+    events: int = LOGGED,
 ) -> Figures:
     """Measure on a running server, in phases of so many seconds; `played`: lasts long enough, or None."""
     found = Figures()
@@ -248,8 +273,8 @@ async def run(
     async with httpx.AsyncClient(base_url=server.address, headers=headers, timeout=60) as client:
         watched = await open_session(client)
         heard = await open_session(client, **({"source": f"file:{played}"} if played else {}))
-        token = (await client.post("/v1/tokens", json={"session": watched})).json()["token"]
-        await fill(server, watched, LOGGED)
+        tokens = [await _token(client, watched) for _ in range(TOKENS)]
+        await fill(server, watched, events)
         async with Subscriber(server.address, heard, KEY) as reader:
             if played is not None:
                 await reader.until(lambda one: spoken_until(one) > 0, PATIENCE)
@@ -258,7 +283,7 @@ async def run(
                 for number in range(phases):
                     name, began = "on" if number % 2 else "off", time.monotonic()
                     if name == "on":
-                        found.visits += await asyncio.to_thread(_harassed, server, watched, token, seconds)
+                        found.visits += await asyncio.to_thread(_harassed, server, watched, tokens, seconds)
                     else:
                         await asyncio.sleep(seconds)
                     spans.append((name, began, time.monotonic()))
@@ -266,12 +291,19 @@ async def run(
             for name, began, ended in spans:
                 found.queue[name] += queued(reader.came, began, ended)
                 found.health[name] += health.between(answers, began, ended)
-        found.free = await places_free(server, watched, token, slow_seconds)
+        found.free = await places_free(server, watched, tokens, slow_seconds)
     return found
 
 
-def _harassed(server: Serve, session: str, token: str, seconds: float) -> Counter[str]:
-    arguments = (server.port, session, token, seconds, Limits().subscribers)
+async def _token(client: httpx.AsyncClient, session: str) -> str:
+    """A token that may subscribe to one session, with a share of its own."""
+    answer = await client.post("/v1/tokens", json={"session": session, "may": ["subscribe"]})
+    answer.raise_for_status()
+    return str(answer.json()["token"])
+
+
+def _harassed(server: Serve, session: str, tokens: Sequence[str], seconds: float) -> Counter[str]:
+    arguments = (server.port, session, tokens, seconds, Limits().subscribers)
     with Beside("load_tests.fairness.harass", *arguments) as viewers:
         return Counter(viewers.result())
 
@@ -315,23 +347,15 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--phases", type=int, default=12, help="off and on, in turns (%(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of a phase (%(default)s)")
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of recordings (%(default)s)")
     parser.add_argument("--sabotage", action="store_true", help="the control run: sockets without limits")
-    parser.add_argument("--json", type=Path, help="where the figures go")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fairness-") as folder:
         found = asyncio.run(_measured(chosen, Path(folder)))
-    print(told(found))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(found)))
-    wrong = verdict(found)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    report.finish(told(found), found, verdict(found), chosen.json)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ LOST of the audio was dropped. The tails depend on what is said, which differs b
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +24,7 @@ import numpy as np
 import psutil
 import structlog
 
+from load_tests import report
 from load_tests.hard_speech import entries
 from load_tests.hearing import add_arguments, hearing, settings_of
 from streamsvc.core import clock
@@ -212,15 +211,12 @@ def print_progress(interval: Interval, first: Interval) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     add_arguments(parser)
     parser.add_argument("--minutes", type=float, default=60.0, help="of the feed (%(default)s)")
     parser.add_argument(
         "--every", type=float, default=5.0, help="minutes in a line of the table (%(default)s)"
     )
-    parser.add_argument("--json", type=Path, help="where the figures of each stretch go")
     chosen = parser.parse_args()
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr)
@@ -231,19 +227,10 @@ def main() -> None:
         intervals = runner.run(
             measure(of, role, settings.hear, seconds=60 * chosen.minutes, every=60 * chosen.every, pids=pids)
         )
-    print(table(intervals))
-    if chosen.json is not None:
-        chosen.json.write_text(
-            json.dumps(
-                [
-                    {**asdict(interval), "lags": [round(lag, 3) for lag in interval.lags]}
-                    for interval in intervals
-                ]
-            )
-        )
-    wrong = verdict(intervals)
-    print("\n".join(["", *(f"Wrong: {line}." for line in wrong)]) if wrong else "")
-    sys.exit(bool(wrong))
+    figures = [
+        {**asdict(interval), "lags": [round(lag, 3) for lag in interval.lags]} for interval in intervals
+    ]
+    report.finish(table(intervals), figures, verdict(intervals), chosen.json)
 
 
 if __name__ == "__main__":

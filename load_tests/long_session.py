@@ -21,7 +21,6 @@ after SETTLED minutes. Exit status 1 if a limit is exceeded.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import functools
@@ -32,14 +31,14 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
 
-from load_tests import question_words
+from load_tests import question_words, report
 from load_tests.long_session_figures import SERVING, Result, sample, table, verdict
 from load_tests.question_words import distinctive, span_of, spread_out, words_of
 from load_tests.worker_models import CachedRole, WorkerProcesses
@@ -338,9 +337,7 @@ def _record(workers: WorkerProcesses, folder: Path, result: Result, minute: floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="(%(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the stream (%(default)s)")
     parser.add_argument(
@@ -351,7 +348,6 @@ def main() -> None:
         type=Path,
         help="folder of the models' answers, kept for the next run; default: a temporary one",
     )
-    parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     malloc.fix_mmap_threshold()  # as `serve` does
@@ -368,12 +364,7 @@ def main() -> None:
                     recorded,
                 )
             )
-    print(table(result))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    wrong = verdict(result)
-    print("\n".join(["", *(f"Limit exceeded: {line}." for line in wrong)]) if wrong else "")
-    sys.exit(bool(wrong))
+    report.finish(table(result), result, verdict(result), chosen.json)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from statistics import mean
@@ -31,6 +30,7 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
+from load_tests import report
 from load_tests.hearing import MEDIA
 from load_tests.serve_process import Serve
 from load_tests.subscriber import Subscriber
@@ -202,25 +202,16 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> list[Run]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--turns", type=int, default=3, help="without loss and with it (%(default)s)")
     parser.add_argument("--seconds", type=float, default=90.0, help="of the recording (%(default)s)")
     parser.add_argument("--loss", type=float, default=0.05, help="share of datagrams (%(default)s)")
     parser.add_argument("--jitter", type=float, default=0.05, help="seconds (%(default)s)")
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of recordings (%(default)s)")
-    parser.add_argument("--json", type=Path, help="where the figures of each run go")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lossy-") as folder:
         runs = asyncio.run(_measured(chosen, Path(folder)))
-    print(table(runs))
-    print(f"{points(runs):+.1f} points")
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(run) for run in runs]))
-    wrong = verdict(runs)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    report.finish(f"{table(runs)}\n{points(runs):+.1f} points", runs, verdict(runs), chosen.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import gc
 import json
 import logging
 import os
@@ -38,8 +39,9 @@ import structlog
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
 
+from load_tests import report
 from load_tests.serve_process import memory_mb
-from streamsvc.core import clock
+from streamsvc.core import clock, malloc
 from streamsvc.ingest import aiortc_hooks, consent
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
@@ -289,9 +291,16 @@ async def mutate(session: Session, packets: list[bytes], found: Figures, count: 
             await asyncio.sleep(max(PAUSE, clock.now() - turn))
             turn = clock.now()
         if number == count // 10:
-            at_first = memory_mb(os.getpid())
-    found.growth = memory_mb(os.getpid()) - at_first
+            at_first = _memory()
+    found.growth = _memory() - at_first
     found.refused = int(peer.stats()["refused"])
+
+
+def _memory() -> float:
+    """MB of this process, once what is free has gone back, as it does in serve every minute."""
+    gc.collect()
+    malloc.trim()
+    return memory_mb(os.getpid())
 
 
 def _place(error: BaseException) -> str:
@@ -355,29 +364,25 @@ def verdict(found: Figures) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--packets", type=int, default=100_000, help="mutants in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="(%(default)s)")
-    parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--publish", choices=CODECS, help=argparse.SUPPRESS)  # be the publisher
     chosen = parser.parse_args()
     if chosen.publish:
         asyncio.run(publisher(chosen.publish))
         return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    malloc.fix_mmap_threshold()  # as serve does
     all_found = []
     for codec in CODECS:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
             share = chosen.packets // len(CODECS)
             all_found.append(asyncio.run(run(Path(folder), codec, packets=share, seed=chosen.seed)))
-        print({**asdict(all_found[-1]), "raised": list(all_found[-1].raised)}, flush=True)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(found) for found in all_found]))
+        print(f"{codec}: {all_found[-1].growth:+.1f} MB", file=sys.stderr, flush=True)
+    told = "\n".join(str({**asdict(found), "raised": list(found.raised)}) for found in all_found)
     wrong = [line for found in all_found for line in verdict(found)]
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    report.finish(told, all_found, wrong, chosen.json)
 
 
 if __name__ == "__main__":

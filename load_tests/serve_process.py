@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -17,6 +18,9 @@ from typing import Any, Self
 
 import httpx
 import psutil
+
+from streamsvc.service import app
+from streamsvc.service.service import Service
 
 START_SECONDS = 180.0  # for the models to load, also on a busy machine
 COMMAND = ("-m", "streamsvc")
@@ -40,7 +44,8 @@ class Serve:
         self.data = folder / "data"
         self.log = folder / "log"
         arguments = ["serve", "--port", str(self.port), "--data-dir", str(self.data), "--log-json"]
-        self._command = [sys.executable, *command, *arguments]
+        self._command, self._arguments = tuple(command), arguments
+        self._within: Sequence[str] = ()  # a command that runs it
         self._environment = {**os.environ, **environment(settings)}
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
@@ -63,15 +68,26 @@ class Serve:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, *, models: bool = True) -> None:
         """Start the process, and wait until it answers; its models still load.
+
+        Args:
+            models: False: it starts no worker until one is needed.
 
         Raises:
             SystemExit: it has ended; its last lines are in the message.
         """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=subprocess.PIPE, stderr=log
+                [
+                    *self._within,
+                    sys.executable,
+                    *(self._command if models else _bare(self._command)),
+                    *self._arguments,
+                ],
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
         self._ready = threading.Event()
         threading.Thread(target=_announce, args=(self._process, self._ready), daemon=True).start()
@@ -127,6 +143,17 @@ class Serve:
         """The log lines of one event."""
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in map(_json, lines) if line.get("event") == event]
+
+
+def without_workers() -> None:
+    """Let servers of this process start no worker until one is needed: for tests that need none."""
+    app.Service = functools.partial(Service, at_once=())  # type: ignore[assignment,attr-defined]
+
+
+def _bare(command: Sequence[str]) -> tuple[str, str]:
+    """The same arguments of Python, for a server without workers."""
+    run = command[1] if command[0] == "-c" else "from streamsvc.__main__ import main; main()"
+    return "-c", f"from load_tests.serve_process import without_workers; without_workers(); {run}"
 
 
 def _announce(process: subprocess.Popen[bytes], ready: threading.Event) -> None:

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack
 from websockets.asyncio.client import connect
 
+from load_tests import report
 from load_tests.crash import SCENARIO
 from load_tests.hearing import MEDIA
 from load_tests.looped import looped
@@ -115,7 +115,8 @@ async def soak(server: Serve, found: Figures, played: Path, seconds: float) -> N
     began = time.monotonic()
     async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
         names = [await open_session(client, source=f"file:{played}") for _ in range(found.sessions)]
-        while time.monotonic() < began + seconds:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             await asyncio.sleep(min(EVERY, seconds / 10))
             for name, pid in {"serve": server.pid, **server.workers()}.items():
                 try:
@@ -255,7 +256,7 @@ def server_in(folder: Path, sessions: int, *, leak: bool = False) -> Serve:
     """A server for so many sessions, not started."""
     settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(folder)]},
-        "limits": {"sessions": sessions + PLACES, "requests_per_minute": 10**6},
+        "limits": {"sessions": sessions + PLACES, "requests_per_minute": 10**6, "updates_per_minute": 10**6},
         "budget": {"admission": False},
     }
     return Serve(folder, settings, LEAKING if leak else COMMAND)
@@ -281,25 +282,18 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of the sessions (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=10.0, help="minutes that do not count (%(default)s)")
     parser.add_argument("--sessions", type=int, default=4, help="at once (%(default)s)")
     parser.add_argument("--churn", type=int, default=1000, help="connections of a round (%(default)s)")
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of recordings (%(default)s)")
     parser.add_argument("--leak", action="store_true", help="the control run: memory is never given back")
-    parser.add_argument("--json", type=Path, help="where the samples go")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         found = asyncio.run(_measured(chosen, Path(folder)))
-    print(table(found, 60 * chosen.warm_up))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(found)))
-    wrong = verdict(found, 60 * chosen.warm_up)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    warm_up = 60 * chosen.warm_up
+    report.finish(table(found, warm_up), found, verdict(found, warm_up), chosen.json)
 
 
 if __name__ == "__main__":

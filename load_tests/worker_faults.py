@@ -12,7 +12,6 @@ recording has pauses: the row "none" tells how long one waits for the next capti
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import itertools
@@ -29,6 +28,7 @@ from typing import Any
 
 import httpx
 
+from load_tests import report
 from load_tests.crash import SCENARIO
 from load_tests.hearing import MEDIA
 from load_tests.looped import looped
@@ -271,31 +271,23 @@ def table(faults: Sequence[Fault]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--faults", type=int, default=20, help="of each kind and worker (%(default)s)")
     parser.add_argument(
         "--every", type=float, default=15.0, help="seconds from one fault to the next (%(default)s)"
     )
     parser.add_argument("--no-spare", action="store_true", help="hear.spare = false")
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of recordings (%(default)s)")
-    parser.add_argument("--json", type=Path, help="where the figures of each fault go")
     chosen = parser.parse_args()
     if chosen.every * (len(WORKERS) + 1) < SPARE_SECONDS + SPARE_LOADS:
         parser.error("--every is too short: a spare would not be ready, and faults would count as a loop")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         plan = Plan(("kill", "freeze") * chosen.faults, chosen.every, not chosen.no_spare)
         faults, loop = asyncio.run(run(Path(folder), (chosen.media / SCENARIO).resolve(), plan))
-    print(table(faults))
-    print(
-        f"crash loop: {loop[0]} starts in {LOOP_SECONDS:.0f} s; {'came back' if loop[1] else 'stayed away'}"
-    )
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps({"faults": [asdict(fault) for fault in faults], "loop": loop}))
+    crashed = f"{loop[0]} starts in {LOOP_SECONDS:.0f} s; {'came back' if loop[1] else 'stayed away'}"
     wrong = verdict(faults, loop, spare=not chosen.no_spare)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    figures = {"faults": faults, "loop": loop}
+    report.finish(f"{table(faults)}\ncrash loop: {crashed}", figures, wrong, chosen.json)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(TESTS)
         group = "real time" if path.parts[0] in REAL_TIME else str(path)
         item.add_marker(pytest.mark.xdist_group(group))
+    # Load tests in small come last: they take a whole core from whatever runs in real time beside them.
+    items.sort(key=lambda item: item.get_closest_marker("load") is not None)
     if not MEDIA.is_dir():
         for item in items:
             if item.get_closest_marker("media"):

@@ -121,6 +121,7 @@ PURE = {
     "speech.segmenter",
     "speech.stable_words",
     "speech.vad",
+    "speech.vocabulary",
     "timeline.centrality",
     "timeline.keyframe_history",
     "timeline.lines",

@@ -1,4 +1,4 @@
-"""The leak guard: each kind of leak on purpose, in a pytest run of its own."""
+"""The leak guard, and the order of tests: each kind of leak on purpose, in a pytest run of its own."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ async def test_task_of_a_fixture_that_ends_it(helper):
 
 LATER = """
 import asyncio
+import pytest
+
+@pytest.mark.load
+def test_load_in_small():
+    pass
 
 async def test_transport_in_a_later_file():
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
@@ -94,7 +99,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "test_more.py").write_text(LATER)
     (folder / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
-        "filterwarnings = error\n"
+        "filterwarnings = error\nmarkers = load\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", str(folder)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60).stdout
@@ -107,6 +112,12 @@ def test_a_leak_fails_the_test_and_is_named(outcome: str, leak: str) -> None:
     section = re.search(rf"^_+ ERROR at teardown of {leak} _+$(.*?)(?=^_{{5,}} |^=+ )", outcome, re.M | re.S)
     assert section, outcome
     assert re.search(REPORTS[leak], section[1]), section[1]
+
+
+def test_load_tests_in_small_come_last(outcome: str) -> None:
+    passed = re.findall(r"PASSED test_\w+\.py::(\w+)", outcome)
+    assert passed[-1] == "test_load_in_small"
+    assert len(passed) > 3
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ Components get their group as an argument. Sources, in rising precedence: the de
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -113,10 +113,21 @@ class Limits(Group):
     body_bytes: int = 64 * 1024  # of a body; a question's may hold an image
 
 
+class Turn(Group):
+    """TURN servers that take credentials made of a shared secret (coturn: use-auth-secret)."""
+
+    urls: tuple[str, ...] = ()
+    secret: SecretStr | None = None
+    seconds: int = Field(86_400, ge=60)  # that credentials hold
+
+
 class Ingest(Group):
     """Media input: WebRTC and sources."""
 
     ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
+    turn: Turn = Turn()
+    udp_ports: Annotated[str, AfterValidator(web_address.checked_ports)] = ""  # "50000-50100", for media
+    advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
     ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
     handshake_seconds: float = 10.0
@@ -162,6 +173,7 @@ class Hear(Group):
     language: str | None = None  # None: English for *.en models, else detected
     translate: bool = False  # a second caption track in English; needs a multilingual model
     replace: Phrases = {}  # replacements in captions; a session may add its own
+    screen_vocabulary: bool = True  # names and rare words on the screen are expected in speech; English alone
     step: float = 0.38  # seconds between decode steps
     beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
     hangover: float = 0.5  # seconds of silence that end an utterance
@@ -327,7 +339,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _bind_is_guarded(self) -> Settings:
-        if not is_loopback(self.server.host) and self.server.api_key is None:
+        if not web_address.is_loopback(self.server.host) and self.server.api_key is None:
             raise ValueError(
                 f"refusing to listen on {self.server.host} without a key: anyone who can reach this machine "
                 "could publish and listen. Set STREAMSVC_SERVER__API_KEY (16 characters or more) "
@@ -340,9 +352,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == AUTO_MODEL:
-            raise ValueError(
-                "profile gpu needs think.model: the folder of a vision language model below models.dir/models"
-            )
+            raise ValueError("profile gpu needs think.model: a vision language model below models.dir/models")
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded":
@@ -358,16 +368,6 @@ class Settings(BaseSettings):
 
 
 _config_file: dict[str, Path] = {}  # read by the TOML source during one `load`
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:

@@ -1,7 +1,8 @@
-"""Checks of web addresses in settings: origins of browsers, and the address that users open."""
+"""Checks of addresses in settings: origins of browsers, the address that users open, loopback hosts."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
@@ -55,3 +56,37 @@ def public_url(url: str) -> str:
     if names and names[0] in _OWN_PATHS:
         raise ValueError(f"its path must not begin with /{names[0]}, which is a path of this service")
     return origin(f"{parts.scheme}://{parts.netloc}") + parts.path
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def port_range(text: str) -> range:
+    """The ports of "50000-50100", both ends included.
+
+    Raises:
+        ValueError: it is none.
+    """
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 1024 <= int(first) <= int(last) <= 65535):
+        raise ValueError('must be a range of ports from 1024 to 65535, such as "50000-50100"')
+    return range(int(first), int(last) + 1)
+
+
+def checked_ports(text: str) -> str:
+    """A range of ports, or ""; see `port_range`."""
+    if text:
+        port_range(text)
+    return text
+
+
+def ip(text: str) -> str:
+    """An IP address. Raises ValueError: it is none."""
+    return str(ipaddress.ip_address(text))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,7 @@ def _next(file: BinaryIO) -> tuple[dict[str, Any], Payload] | None:
         head_bytes, blob_bytes = sizes(prefix)
         head, blob = file.read(head_bytes), file.read(blob_bytes)
         return unpack(head, blob) if len(blob) == blob_bytes else None
-    except (StreamsvcError, json.JSONDecodeError, KeyError):
+    except (StreamsvcError, AttributeError, KeyError, TypeError, ValueError):  # its head says another thing
         return None
 
 

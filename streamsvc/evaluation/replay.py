@@ -86,6 +86,7 @@ async def _replay(path: Path, local: config.Settings, load: session_run.Load | N
 def _settings(groups: Mapping[str, Mapping[str, Any]], local: config.Settings) -> config.Settings:
     """The recorded settings, with the models' folder of this machine."""
     recorded = {name: dict(group) for name, group in groups.items()}
+    recorded["hear"].setdefault("screen_vocabulary", False)  # recordings from before there was one
     recorded["models"]["dir"] = local.models.dir
     recorded["remote"]["url"] = local.remote.url or "http://127.0.0.1:9/v1"
     return config.load(None, **recorded)

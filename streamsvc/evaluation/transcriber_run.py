@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,7 +108,13 @@ class TimedRole:
 
 
 async def play(
-    samples: Samples, hear: Role, settings: Hear, *, chunk: int = PACKET, live: bool = True
+    samples: Samples,
+    hear: Role,
+    settings: Hear,
+    *,
+    chunk: int = PACKET,
+    live: bool = True,
+    screen_terms: Callable[[float], Sequence[str]] = lambda at: (),
 ) -> TranscriberRun:
     """Run samples through the decoding loop in pieces of `chunk` samples.
 
@@ -118,6 +124,7 @@ async def play(
         settings: of the hear role.
         chunk: samples a piece.
         live: feed each piece when its last sample is due; False: as fast as the ring takes them.
+        screen_terms: see DecodingOptions.
     """
     ring: Ring[AudioChunk] = Ring(RING)
     units: list[tuple[float, SpeechUnit]] = []
@@ -148,7 +155,7 @@ async def play(
                 ring,
                 hear,
                 lambda unit: units.append((clock.now() - zero, unit)),
-                DecodingOptions(settings, session="bench"),
+                DecodingOptions(settings, session="bench", screen_terms=screen_terms),
             )
         )
     return TranscriberRun(units, clock.now() - ended, late, ring.dropped)

@@ -1,4 +1,4 @@
-"""All use of private names of aiortc and aioice, and the check that they exist.
+"""Use of private names of aiortc and aioice (beside `candidates`), and the check that they exist.
 
 aiortc delivers decoded frames from a thread per track through unbounded queues, joins that thread on the
 event loop, and accepts any datagram as DTLS. We want encoded frames as early as possible, so its receiver is
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from aioice import Candidate, ice, stun
-from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
+from aioice import stun
+from aioice.ice import Connection, StunProtocol
 from aiortc import RTCPeerConnection
 from aiortc.jitterbuffer import JitterBuffer
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport, RtpRouter, SRTPProtectionProfile
@@ -38,7 +38,6 @@ CIPHERS = b":".join(
 )
 EARLY_DATAGRAMS = 512  # security limit: SRTP kept until the handshake is over; full: the oldest is dropped
 QUEUED_DATAGRAMS = 2048  # security limit: datagrams queued for DTLS and SRTP
-LOOPBACK = "127.0.0.1"
 
 _RECEIVER = "_RTCRtpReceiver__"
 _METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -236,70 +235,6 @@ def _offer_suites(certificate: RTCCertificate) -> None:
 def ice_connections(peer: RTCPeerConnection) -> list[Connection]:
     """The ICE connections of a peer: one when all media are bundled."""
     return [transport._connection for transport in peer._RTCPeerConnection__iceTransports]  # type: ignore[attr-defined]
-
-
-def gather_also(
-    connection: Connection, loopback: bool, ask: Callable[[Connection], Awaitable[list[Candidate]]]
-) -> None:
-    """Gather what `ask` finds beside the host candidates.
-
-    Args:
-        connection: gathers from no server by itself.
-        loopback: gather 127.0.0.1 too, which aioice never does: for tests and containers.
-        ask: called once the host candidates are gathered.
-    """
-    gather = connection.get_component_candidates
-
-    async def get_component_candidates(component: int, addresses: list[str], timeout: int = 5) -> Any:
-        hosts = await gather(component, [*addresses, LOOPBACK] if loopback else addresses, timeout)
-        return hosts + await ask(connection)
-
-    connection.get_component_candidates = get_component_candidates  # type: ignore[method-assign]
-
-
-def host_candidates(connection: Connection) -> list[Candidate]:
-    """The host candidates gathered so far."""
-    candidates = (protocol.local_candidate for protocol in connection._protocols)
-    return [candidate for candidate in candidates if candidate.type == "host"]
-
-
-def reflexive_queries(
-    connection: Connection, server: tuple[str, int], skip_loopback: bool
-) -> list[Coroutine[Any, Any, Candidate]]:
-    """One query to a STUN server (an IPv4 address, a port) for each IPv4 host candidate."""
-
-    async def query(protocol: StunProtocol) -> Candidate:
-        candidate, _ = await server_reflexive_candidate(protocol, server)
-        return candidate
-
-    protocols = [protocol for protocol in connection._protocols if "." in protocol.local_candidate.host]
-    return [
-        query(protocol)
-        for protocol in protocols
-        if not (skip_loopback and protocol.local_candidate.host == LOOPBACK)
-    ]
-
-
-async def relayed_candidate(
-    connection: Connection, server: tuple[str, int], transport: str, tls: bool
-) -> Candidate:
-    """Allocate at a TURN server; the connection's close frees it.
-
-    Raises:
-        OSError, stun.TransactionError: the server refuses, or cannot be reached.
-    """
-    candidate, protocol = await ice.relayed_candidate(
-        component=1,
-        hide_related_address=False,
-        protocol_factory=lambda: StunProtocol(connection),
-        turn_server=server,
-        turn_username=connection.turn_username,
-        turn_password=connection.turn_password,
-        turn_ssl=tls,
-        turn_transport=transport,
-    )
-    connection._protocols.append(protocol)
-    return candidate
 
 
 def is_encrypted(peer: RTCPeerConnection) -> bool:

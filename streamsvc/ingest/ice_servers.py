@@ -12,7 +12,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -21,7 +21,9 @@ from aioice.ice import Connection
 from aioice.stun import TransactionError, TransactionFailed
 
 from streamsvc.core import clock, metrics
-from streamsvc.ingest import aiortc_hooks
+from streamsvc.core.config import Turn
+from streamsvc.ingest import candidates
+from streamsvc.ingest.turn_credentials import credentials
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +38,13 @@ _CREDENTIALS = (401, 403, 431, 437, 438, 441)  # STUN error codes (RFC 8489, RFC
 
 @dataclass(frozen=True, slots=True)
 class IceServer:
-    """One server. `transport`: "udp", "tcp" or "tls"; STUN is asked by UDP."""
+    """One server. `transport`: "udp", "tcp" or "tls"; STUN is asked by UDP. `turn`: its secret."""
 
     scheme: str  # "stun" or "turn"
     host: str
     port: int
     transport: str
+    turn: Turn | None = None
 
     def __str__(self) -> str:
         return f"{self.scheme}:{self.host}:{self.port}/{self.transport}"
@@ -53,18 +56,20 @@ class IceServers:
     Args:
         urls: as in RFC 7064 and RFC 7065; malformed ones are left out, which is logged.
         seconds: for all servers together, per offer.
+        turn: servers that take credentials of their secret.
     """
 
-    def __init__(self, urls: Sequence[str], seconds: float = SECONDS) -> None:
+    def __init__(self, urls: Sequence[str], seconds: float = SECONDS, turn: Turn | None = None) -> None:
         self._seconds = seconds
+        timed = turn or Turn()
         self._left_out: dict[IceServer, float] = {}  # until then, monotonic seconds
         self._servers: list[IceServer] = []
-        for url in urls:
+        for url, secret in [*((url, None) for url in urls), *((url, timed) for url in timed.urls)]:
             server = parse(url)
             if server is None:
                 log.warning("ice_server.malformed", scheme=url.partition(":")[0][:8], reason="url")
             else:
-                self._servers.append(server)
+                self._servers.append(replace(server, turn=secret))
 
     async def gather(self, connection: Connection) -> list[Candidate]:
         """Candidates of the servers that answer in time; never raises for a server's sake.
@@ -88,14 +93,14 @@ class IceServers:
         finally:
             late = [task for task in asked if task.cancel()]
             await asyncio.gather(*late, return_exceptions=True)
-        candidates: list[Candidate] = []
+        found: list[Candidate] = []
         for task, server in asked.items():
             error = TimeoutError() if task.cancelled() else task.exception()
             if error is None:
-                candidates += task.result()
+                found += task.result()
             else:
                 self._note_failure(server, error)
-        return candidates
+        return found
 
     def _note_failure(self, server: IceServer, error: BaseException) -> None:
         reason = _reason(error)
@@ -137,19 +142,23 @@ def _reason(error: BaseException) -> str:
 async def _ask(connection: Connection, server: IceServer) -> list[Candidate]:
     if server.scheme == "turn":
         tls = server.transport == "tls"
-        relay = await aiortc_hooks.relayed_candidate(
-            connection, (server.host, server.port), "tcp" if tls else server.transport, tls=tls
+        relay = await candidates.relayed_candidate(
+            connection,
+            (server.host, server.port),
+            "tcp" if tls else server.transport,
+            None if server.turn is None else credentials(server.turn, "streamsvc"),
+            tls=tls,
         )
         return [relay]
-    found: list[tuple[Any, ...]] = await asyncio.get_running_loop().getaddrinfo(
+    places: list[tuple[Any, ...]] = await asyncio.get_running_loop().getaddrinfo(
         server.host, server.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
     )
-    address = (str(found[0][4][0]), server.port)
+    address = (str(places[0][4][0]), server.port)
     # Nothing comes back to 127.0.0.1 from outside; waiting for it would cost the whole time limit.
     outside = not ipaddress.ip_address(address[0]).is_loopback
     queries = {
         asyncio.ensure_future(query)
-        for query in aiortc_hooks.reflexive_queries(connection, address, skip_loopback=outside)
+        for query in candidates.reflexive_queries(connection, address, skip_loopback=outside)
     }
     if not queries:
         return []
@@ -165,7 +174,7 @@ async def _ask(connection: Connection, server: IceServer) -> list[Candidate]:
     answers = [query.result() for query in queries if _succeeded(query)]
     if not answers:
         raise next(error for query in queries if (error := query.exception()) is not None)
-    hosts = {(candidate.host, candidate.port) for candidate in aiortc_hooks.host_candidates(connection)}
+    hosts = {(candidate.host, candidate.port) for candidate in candidates.host_candidates(connection)}
     return [answer for answer in answers if (answer.host, answer.port) not in hosts]
 
 

@@ -24,9 +24,10 @@ from aiortc.rtcrtpreceiver import RTCRtpReceiver
 
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
-from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
+from streamsvc.core.errors import CapacityError, InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.ingest import aiortc_hooks, consent
+from streamsvc.ingest import aiortc_hooks, candidates, consent
+from streamsvc.ingest.candidates import Reach
 from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.sdp import Offer, complete_answer, read_fragment, read_offer
@@ -65,13 +66,13 @@ async def answer(
         ice_servers: those of the settings, with what is known of them; None: nothing is known yet.
 
     Raises:
-        InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`.
+        InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`. CapacityError: no port is free.
     """
     peer = Peer(read_offer(offer, limits), settings, limits, sink)
     try:
         async with asyncio.timeout(limits.sdp_seconds):
             await peer._negotiate(ice_servers or configured(settings, limits))
-    except (InvalidRequest, Unprocessable):
+    except (CapacityError, InvalidRequest, Unprocessable):
         await peer.close()
         raise
     except TimeoutError:
@@ -90,7 +91,7 @@ async def answer(
 
 def configured(settings: Ingest, limits: Limits) -> IceServers:
     """The ICE servers of the settings; they get half of the time for an answer at most."""
-    return IceServers(settings.ice_servers, min(settings.ice_seconds, limits.sdp_seconds / 2))
+    return IceServers(settings.ice_servers, min(settings.ice_seconds, limits.sdp_seconds / 2), settings.turn)
 
 
 class Peer:
@@ -136,7 +137,7 @@ class Peer:
         self._connections = aiortc_hooks.ice_connections(pc)
         for connection in self._connections:
             consent.be_patient(connection, aiortc_hooks.check_consent)
-            aiortc_hooks.gather_also(connection, self._settings.loopback, ice_servers.gather)
+            candidates.gather_also(connection, Reach.of(self._settings), ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
         for connection in self._connections:
             aiortc_hooks.guard_datagrams(

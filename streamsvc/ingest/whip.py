@@ -3,13 +3,14 @@
     POST   /whip, /whip/{session}     201 + answer, Location, ETag, Accept-Patch, Link
     PATCH  /whip/{session}/{resource} 204
     DELETE /whip/{session}/{resource} 200
-    OPTIONS on all of them            204 + Accept-Post
+    OPTIONS on all of them            204 + Accept-Post, with a token Link
 
 Sessions, access and admission are the Host's; CORS headers are added where the application is put together.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -115,14 +116,14 @@ def router(host: Host) -> APIRouter:
         return await _catch(lambda: _end(host, request, session, resource))
 
     @routes.options("/whip", status_code=204, response_class=Response)
-    async def options_new() -> Response:
-        """Accepted content types; a CORS preflight."""
-        return Response(status_code=204, headers=OPTIONS)
+    async def options_new(request: Request) -> Response:
+        """Accepted content types; with a token the ICE servers too. A CORS preflight."""
+        return _options(host, request)
 
     @routes.options("/whip/{session}", status_code=204, response_class=Response)
-    async def options(session: str) -> Response:
-        """Accepted content types; a CORS preflight."""
-        return Response(status_code=204, headers=OPTIONS)
+    async def options(request: Request, session: str) -> Response:
+        """Accepted content types; with a token the ICE servers too. A CORS preflight."""
+        return _options(host, request)
 
     @routes.options("/whip/{session}/{resource}", status_code=204, response_class=Response)
     async def options_resource(session: str, resource: str) -> Response:
@@ -142,6 +143,15 @@ def router(host: Host) -> APIRouter:
             include_in_schema=False,
         )
     return routes
+
+
+def _options(host: Host, request: Request) -> Response:
+    """Publishers that gather before they offer (GStreamer's) learn here which servers there are."""
+    response = Response(status_code=204, headers=OPTIONS)
+    with contextlib.suppress(StreamsvcError):  # anybody may ask what is accepted
+        for link in host.ice_links(host.authorise(request)):
+            response.headers.append("Link", link)
+    return response
 
 
 async def _publish(host: Host, request: Request, session: str | None) -> Response:

@@ -19,8 +19,8 @@ import jwt
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from streamsvc.core import clock
-from streamsvc.core.config import Server, is_loopback
+from streamsvc.core import clock, web_address
+from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, NotFound, StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
 from streamsvc.service.broadcast_ids import name_of
@@ -263,7 +263,7 @@ class Auth:
         host = headers.get("host", "")
         name = _host_name(host)
         public = urlsplit(self._server.public_url)
-        if host and not is_loopback(name) and name != public.hostname:
+        if host and not web_address.is_loopback(name) and name != public.hostname:
             raise Forbidden(
                 "A server without an API key answers loopback addresses and server.public_url only, "
                 f"not {name[:200]}",

@@ -27,6 +27,7 @@ from rich.console import Console
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.web_address import port_range
 from streamsvc.ingest import sandbox
 from streamsvc.service.certificate import certificate
 from streamsvc.service.engine_table import wrong_models
@@ -56,8 +57,8 @@ class Finding:
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """What is found on this machine for a service with these settings, one check after the other."""
     yield _port(settings.server.host, settings.server.port)
-    yield _udp(settings.server.host)
-    for url in settings.ingest.ice_servers:
+    yield _udp(settings.server.host, settings.ingest.udp_ports, settings.limits.sessions)
+    for url in (*settings.ingest.ice_servers, *settings.ingest.turn.urls):
         yield await _ice_server(url)
     yield await asyncio.to_thread(_sandbox, settings.ingest.sandbox)
     yield _tls(settings)
@@ -96,7 +97,10 @@ def _port(host: str, port: int) -> Finding:
     return Finding("port", "ok", f"TCP {host} {port} is free")
 
 
-def _udp(host: str) -> Finding:
+def _udp(host: str, ports: str, publishers: int) -> Finding:
+    if ports and len(port_range(ports)) < publishers:
+        told = f"ingest.udp_ports has {len(port_range(ports))} ports for {publishers} publishers"
+        return Finding("udp", "warning", told, "each needs one: widen the range, or lower limits.sessions")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

@@ -326,6 +326,7 @@ class Session:
         if isinstance(unit, Reply) and not isinstance(unit.part, Delta) and self.options.stored:
             with contextlib.suppress(*FAILURES):  # then the answer cannot be written either, which tells it
                 self.store.put_question(self.questions.stored(unit))
+        self.speech.screen_vocabulary.take(unit)
         return self.questions.kept.take(self.dispatcher.dispatch(unit))
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:

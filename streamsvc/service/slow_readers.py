@@ -1,6 +1,8 @@
 """Clients that do not read: their connection is aborted, whatever door they came through.
 
-An ASGI middleware. A close handshake would wait for the very client that does not answer.
+An ASGI middleware. A close handshake would wait for the very client that does not answer. Between two parts
+all others have their turn: uvicorn waits for no client whose buffers have room, so that viewers who ask for a
+long past would hold the event loop until they have it.
 """
 
 from __future__ import annotations
@@ -39,5 +41,6 @@ class SlowReaders:
             except TimeoutError:
                 metrics.connections_refused.labels("slow_reader").inc()
                 abort()
+            await asyncio.sleep(0)
 
         await self._app(scope, receive, sending)

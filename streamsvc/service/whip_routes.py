@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 
 from streamsvc.core.types import Grants
-from streamsvc.ingest import whip
+from streamsvc.ingest import turn_credentials, whip
 from streamsvc.service import rights
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
@@ -50,6 +52,6 @@ class _Host:
         """End a publication."""
         await self._service.publications.unpublish(resource)
 
-    def ice_links(self, grants: Grants) -> list[str]:
+    def ice_links(self, grants: Grants) -> Sequence[str]:
         """Link header values that name the ICE servers."""
-        return [f'<{url}>; rel="ice-server"' for url in self._service.settings.ingest.ice_servers]
+        return turn_credentials.links(self._service.settings.ingest, "publisher")

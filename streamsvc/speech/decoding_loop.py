@@ -55,6 +55,11 @@ class Flush:
     hangover: float
 
 
+def no_terms(at: float) -> Sequence[str]:
+    """Terms of a screen without text, at any session second."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """How one track is transcribed.
@@ -69,6 +74,8 @@ class DecodingOptions:
         lossless: the source can wait: nothing is skipped, and steps are long.
         new_vocabulary: returns the terms that replace `vocabulary` once they are another object than before;
             None: none yet. A later flush brings its own.
+        screen_terms: returns the terms that the screen showed lately, at a session second; asked for English
+            speech alone.
         tape: of the session.
     """
 
@@ -80,6 +87,7 @@ class DecodingOptions:
     language: Callable[[], str | None] | None = None
     lossless: bool = False
     new_vocabulary: Callable[[], Sequence[str] | None] = lambda: None
+    screen_terms: Callable[[float], Sequence[str]] = no_terms
     tape: Tape = LIVE
 
 
@@ -328,6 +336,9 @@ class _DecodingLoop:
             self.hotwords = " ".join(terms)
         if self.hotwords:
             payload["hotwords"] = self.hotwords
+        if self.segmenter.language == "en" and (terms := self.options.screen_terms(window.end)):
+            known = set(self.hotwords.lower().split())
+            payload["screen_terms"] = [term for term in terms if term.lower() not in known]
         return payload
 
     def _note_log_probability(self, log_probability: float, end: float) -> None:

@@ -34,9 +34,10 @@ from streamsvc.ingest.decode import TrackFrame
 from streamsvc.ingest.decoders import Decoders, audio_decoder, threads
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.captions import Cues
-from streamsvc.speech.decoding_loop import Flush
+from streamsvc.speech.decoding_loop import Flush, no_terms
 from streamsvc.speech.replacements import Replacer
 from streamsvc.speech.translation import Translator
+from streamsvc.speech.vocabulary import ScreenVocabulary
 
 MAX_FLUSHES = 8  # under way at once in one session
 _CHUNK_SECONDS = 24.0  # of decoded audio that wait for the decoding loop, while its worker is away
@@ -48,6 +49,7 @@ class SpeechPipeline:
     """Recognises the speech of one session.
 
     `audio`: the ring that encoded frames are put into; full, it drops the oldest, counted as `dropped_audio`.
+    `screen_vocabulary`: the terms of the screen; the session tells it what was read there.
     """
 
     def __init__(self, context: SessionContext) -> None:
@@ -63,6 +65,7 @@ class SpeechPipeline:
         self._chunks: Ring[AudioChunk | Flush] = Ring(
             _CHUNK_SECONDS, lambda item: metrics.count_dropped("chunks"), _seconds_of_chunk
         )
+        self.screen_vocabulary = ScreenVocabulary()
         self._cues = Cues(context.session)
         self._replacer = Replacer(self._options.replace)
         self._translator = Translator(
@@ -249,6 +252,7 @@ class SpeechPipeline:
                     vocabulary=self._options.vocabulary,
                     language=lambda: self._options.language,
                     new_vocabulary=lambda: self._new_vocabulary,
+                    screen_terms=self.screen_vocabulary.terms if hear.screen_vocabulary else no_terms,
                     step=None if lossless else self._step,
                     lossless=lossless,
                     tape=self._context.tape,

@@ -227,6 +227,7 @@ class VisionPipeline:
             except StreamsvcError as error:
                 self._skipped("look", error)
             else:
+                await self._context.tape.point("looked")  # colours are measured on a thread
                 self._publish(sight, pending)
             self._looking_since = None
             self._newest_sight = pending.keyframe.at
@@ -270,6 +271,7 @@ class VisionPipeline:
                 self._skipped("read", error)
                 continue
             if text is not None:
+                await self._context.tape.point("read")
                 self._context.host.dispatch(replace(text, of=pending.event))
                 if (slide := scenes.slide(self._timeline, text)) is not None:
                     self._context.host.dispatch(slide)

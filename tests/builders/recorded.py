@@ -26,7 +26,12 @@ Changed = tuple[str, dict[str, Any], Payload]
 
 
 async def recorded(
-    folder: Path, *, seconds: float = 3.0, pictures: bool = False, clients: bool = False
+    folder: Path,
+    *,
+    seconds: float = 3.0,
+    pictures: bool = False,
+    clients: bool = False,
+    models: Models | None = None,
 ) -> Path:
     """Record a session in a service; returns a copy of its bundle.
 
@@ -35,8 +40,9 @@ async def recorded(
         seconds: of media.
         pictures: with video.
         clients: they ask, watch and change it, and the load changes.
+        models: None: those of the stage, and an encoder of words.
     """
-    models = Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
+    models = models or Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
     frames = [frame for frame in packets(folder, seconds) if pictures or frame.kind == "audio"]
     async with serving(folder / "data", models, store={"record": "all"}) as service:
         session = await service.sessions.create(name="taped")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamsvc.core.config import is_loopback, load
+from streamsvc.core import web_address
+from streamsvc.core.config import load
 from streamsvc.core.errors import ConfigError
 
 KEY = "a-key-of-sixteen-or-more"
@@ -23,7 +24,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_defaults_are_valid_and_bind_loopback() -> None:
     settings = load()
-    assert is_loopback(settings.server.host)
+    assert web_address.is_loopback(settings.server.host)
     assert settings.server.api_key is None
     assert settings.server.sources == ()
 
@@ -112,14 +113,6 @@ def test_a_short_key_is_refused_and_a_key_is_never_shown() -> None:
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="go together"):
         load(server={"tls_cert": tmp_path / "cert.pem"})
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)],
-)
-def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 def test_session_folders_lie_below_the_cache_unless_set(tmp_path: Path) -> None:

@@ -58,3 +58,19 @@ def test_a_public_address_may_have_a_path(given: str, public: str) -> None:
 def test_a_public_address_that_could_not_be_told_from_our_paths_is_refused(wrong: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         web_address.public_url(wrong)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)],
+)
+def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:
+    assert web_address.is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize("text", ["50000", "50100-50000", "80-90", "50000-65536", "a-b", "-"])
+def test_a_range_of_ports_is_checked(text: str) -> None:
+    assert web_address.port_range("50000-50001") == range(50_000, 50_002)
+    assert web_address.checked_ports("") == ""
+    with pytest.raises(ValueError, match='such as "50000-50100"'):
+        web_address.checked_ports(text)

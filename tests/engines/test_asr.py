@@ -19,6 +19,8 @@ from streamsvc.core.errors import ModelMissing
 from streamsvc.evaluation.recordings import read
 from streamsvc.evaluation.score_captions import errors, norm
 
+CANARY = Path(__file__).resolve().parents[1] / "fixtures" / "canary.ogg"
+
 
 def test_a_missing_model_is_named_with_the_command_that_fetches_it(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"toy lacks model\.bin: run `streamsvc models pull toy`"):
@@ -108,3 +110,31 @@ def test_precomputed_padding_gives_the_same_words(media: Path, engine: Engine) -
             words += norm(call(engine, "transcribe", **asked, **more)["text"])
     assert len(whole) > 30
     assert errors(whole, quick).sum() <= len(whole) // 10
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    "terms",
+    [
+        ["Okafor", "pannikin", "Kubernetes", "superlative", "keypad", "wasp"],
+        ["kravestones", "nountain", "gustomers", "stonegutter", "sone-cutter", "slaps", "houzes"],
+    ],
+    ids=["of another subject", "that sound alike"],
+)
+def test_terms_of_the_screen_that_nobody_says_do_not_come_into_real_speech(
+    engine: Engine, terms: list[str]
+) -> None:
+    samples = read(CANARY)
+    plain = call(engine, "transcribe", samples=samples, beam=3)
+    beside = call(engine, "transcribe", samples=samples, beam=3, screen_terms=terms)
+    assert len(plain["words"]) > 20
+    assert norm(beside["text"]) == norm(plain["text"])
+
+
+@pytest.mark.models
+def test_terms_of_the_screen_make_no_words_of_noise(engine: Engine) -> None:
+    noise = 0.05 * np.random.default_rng(7).standard_normal(4 * RATE)
+    asked = {"samples": noise.astype(np.float32), "beam": 3}
+    plain = call(engine, "transcribe", **asked)
+    beside = call(engine, "transcribe", **asked, screen_terms=["Okafor", "pannikin", "Kubernetes"])
+    assert (beside["text"], beside["no_speech"]) == (plain["text"], plain["no_speech"])

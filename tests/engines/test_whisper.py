@@ -171,6 +171,68 @@ def test_hotwords_precede_the_start_token_and_do_not_use_up_the_cap() -> None:
     assert model.prompts == [[62, 23, 24, 25, 60, 61]]
 
 
+class Prompted(LoopingModel):
+    """Says "x" where the prompt has it, else "h". `unlikely`: x is hardly possible without the prompt."""
+
+    def __init__(self, *, unlikely: bool, no_speech: float = 0.01) -> None:
+        super().__init__([], [])
+        self.unlikely = unlikely
+        self.no_speech = no_speech
+        self.starts: list[list[int]] = []
+
+    def generate(self, encoded: int, prompts: list[list[int]], *, max_length: int, **_: Any) -> list[Any]:
+        self.prompts += prompts
+        ids = [4, 23 if 23 in prompts[0] else 7, 11]
+        return [SimpleNamespace(sequences_ids=[ids], no_speech_prob=self.no_speech, scores=[-0.2])]
+
+    def align(self, encoded: int, start: list[int], texts: list[list[int]], frames: list[int]) -> list[Any]:
+        self.starts.append(start)
+        (found,) = super().align(encoded, start, texts, frames)
+        found.text_token_probs = [0.001 if i == 23 and self.unlikely else 0.9 for i in texts[0]]
+        return [found]
+
+
+def test_terms_of_the_screen_come_between_the_hotwords_and_the_words_before() -> None:
+    model = Prompted(unlikely=False)
+    payload = {"samples": SECOND, "hotwords": "yz", "screen_terms": ["w", "x"], "before": "abc"}
+    result = whisper(model).transcribe(payload)
+    assert model.prompts == [[62, 24, 25, 22, 23, 0, 1, 2, 60, 61]]
+    assert result["text"] == "e x l"
+    assert {tuple(start) for start in model.starts} == {(62, 24, 25, 0, 1, 2, 60)}, "told without them"
+
+
+def test_the_terms_share_the_hotwords_part_of_the_prompt() -> None:
+    model = Prompted(unlikely=False)
+    payload = {"samples": SECOND, "hotwords": "y" * 90, "screen_terms": ["w" * 20], "before": "a" * 200}
+    whisper(model).transcribe(payload)
+    assert model.prompts[0].count(24) == 90
+    assert model.prompts[0].count(22) == engine.PROMPT_TOKENS - 90
+    assert model.prompts[0].count(0) == engine.PROMPT_TOKENS
+
+
+@pytest.mark.parametrize("terms", [["x"], ["x-y"]])
+def test_a_term_of_the_screen_that_the_audio_does_not_support_is_decoded_without_it(terms: list[str]) -> None:
+    model = Prompted(unlikely=True)
+    result = whisper(model).transcribe({"samples": SECOND, "screen_terms": terms})
+    assert result["text"] == "e h l"
+    assert [word[0] for word in result["words"]] == ["e", "h", "l"]
+    assert model.prompts[1:] == [[60, 61]]
+
+
+def test_where_there_may_be_no_speech_the_terms_of_the_screen_are_left_out() -> None:
+    model = Prompted(unlikely=False, no_speech=0.3)
+    assert whisper(model).transcribe({"samples": SECOND, "screen_terms": ["x"]})["text"] == "e h l"
+    model = Prompted(unlikely=False, no_speech=0.3)
+    assert whisper(model).transcribe({"samples": SECOND, "hotwords": "x"})["text"] == "e x l"
+    assert len(model.prompts) == 1
+
+
+def test_a_user_s_own_term_is_believed() -> None:
+    model = Prompted(unlikely=True)
+    payload = {"samples": SECOND, "hotwords": "x", "screen_terms": ["w"]}
+    assert whisper(model).transcribe(payload)["text"] == "e x l"
+
+
 def test_a_multilingual_model_gets_the_language_and_an_unknown_one_is_refused() -> None:
     model = LoopingModel([], [1, 2])
     whisper(model, multilingual=True).transcribe({"samples": SECOND, "language": "en"})

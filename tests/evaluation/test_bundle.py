@@ -16,7 +16,7 @@ from streamsvc.evaluation.session_run import open_recording
 from streamsvc.ingest.decode import AudioDecoder, VideoDecoder
 from streamsvc.service import recording
 from streamsvc.service.bundle_writer import MAGIC
-from streamsvc.workers.framing import pack
+from streamsvc.workers.framing import PREFIX, pack
 from tests.builders.clips import clip
 from tests.builders.recorded import recorded
 
@@ -40,6 +40,15 @@ def test_every_record_has_its_place_kind_and_time(bundle: Path) -> None:
 def test_a_torn_record_is_left_out(torn: int, tmp_path: Path) -> None:
     whole = pack({"kind": "point", "t": 1.0, "name": "x"}, {"data": np.arange(9)})
     (tmp_path / "b").write_bytes(MAGIC + whole + whole[:-torn])
+    assert [record.kind for record in records(tmp_path / "b")] == ["point"]
+
+
+@pytest.mark.parametrize(
+    "head", [b"no JSON", b"[]", b'{"arrays": [{"name": "a"}]}', b'{"arrays": [["a", 1, 1, 1]]}']
+)
+def test_a_record_with_a_broken_head_ends_the_bundle(head: bytes, tmp_path: Path) -> None:
+    whole = pack({"kind": "point", "t": 1.0, "name": "x"}, {})
+    (tmp_path / "b").write_bytes(MAGIC + whole + PREFIX.pack(len(head), 0) + head + whole)
     assert [record.kind for record in records(tmp_path / "b")] == ["point"]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engines import Engine, Op
@@ -19,9 +22,11 @@ from streamsvc.evaluation import replay, session_run
 from streamsvc.evaluation.bundle import Record
 from streamsvc.evaluation.replay_outcome import Outcome
 from streamsvc.service.recording import NAME
+from streamsvc.vision import colour, perception
 from tests.builders.clips import clip
 from tests.builders.fake_service import serving
 from tests.builders.recorded import Changed, changed, recorded, same
+from tests.builders.session import Models
 from tests.fakes import engines_by_name
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -84,12 +89,77 @@ def test_pictures_questions_watches_updates_and_levels_are_replayed(
     assert wanted <= kinds(one)
 
 
-def test_a_recording_of_real_time_and_threads_is_replayed_alike_each_time(tmp_path: Path) -> None:
-    """Each call finds its recorded reply; the order of what threads finished side by side is not replayed."""
+@dataclass
+class ReadsTerms(Models):
+    """Models that read a name on every picture. `given`: the screen terms of each request to hear."""
+
+    given: list[Any] = field(default_factory=list)
+
+    def _read(self, payload: Any) -> Any:  # type: ignore[override]  # of an instance here
+        self.asked.append("a name")
+        names = ["Okafor" if self.asked.count("a name") == 1 else "Motikatika"]
+        return {"texts": names, "scores": [0.99], "corners": np.array([[0.1, 0.1, 0.5, 0.1]], np.float32)}
+
+    def _transcribe(self, payload: Any) -> Any:  # type: ignore[override]
+        self.given.append(payload.get("screen_terms"))
+        return Models._transcribe(payload)
+
+
+def test_the_words_of_the_screen_go_to_the_recogniser_as_they_went_when_recorded(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perception, "likely_text", lambda page: True)
+    models = ReadsTerms()
+    bundle = stage.run(recorded(tmp_path, pictures=True, models=models))
+    assert ["Okafor"] in models.given
+    assert models.given[-1] == ["Okafor", "Motikatika"]
+    one, other = played(bundle), played(bundle)
+    assert (one.first, one.divergences) == ("", 0)
+    assert one.text() == other.text()
+
+    def without_setting(record: Record) -> Changed:
+        kind, fields, payload = same(record)
+        if kind == "session":
+            fields["settings"]["hear"].pop("screen_vocabulary")
+        return kind, fields, payload
+
+    old = played(changed(bundle, without_setting))
+    assert old.divergences == sum(terms is not None for terms in models.given)  # no terms were given then
+
+
+def test_a_recording_of_real_time_and_threads_is_replayed_in_its_order_each_time(tmp_path: Path) -> None:
     bundle = asyncio.run(recorded(tmp_path, seconds=2.0, pictures=True, clients=True))
     one, other = played(bundle), played(bundle)
-    assert one.divergences == 0
+    assert (one.first, one.divergences) == ("", 0)
     assert one.text() == other.text()
+
+
+@pytest.mark.parametrize("late", ["measure", "_page"])
+def test_what_a_thread_finishes_late_is_replayed_as_late(
+    late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that was slower when it was recorded than what went on beside it."""
+    module: Any = perception if late == "_page" else colour
+    plain = getattr(module, late)
+    pages: list[bool] = []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        return plain(*arguments)
+
+    def every_other(_: Any) -> bool:
+        """Text, then none: that is told without a call of a model."""
+        pages.append(not pages or not pages[-1])
+        return pages[-1]
+
+    monkeypatch.setattr(perception, "likely_text", every_other)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, late, slow)
+        bundle = asyncio.run(recorded(tmp_path, seconds=2.0, pictures=True))
+    pages.clear()
+    found = played(bundle)
+    assert (found.first, found.divergences) == ("", 0)
+    assert pages.count(False)
 
 
 def test_a_file_that_its_own_process_reads_is_recorded_and_replayed_the_same(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ async def test_an_outside_server_is_not_asked_from_the_loopback_address(
         asked.append(skip_loopback)
         return []
 
-    monkeypatch.setattr("streamsvc.ingest.aiortc_hooks.reflexive_queries", queries)
+    monkeypatch.setattr("streamsvc.ingest.candidates.reflexive_queries", queries)
     await candidates(IceServers(["stun:192.0.2.1", "stun:127.0.0.1"]))
     assert asked == [True, False]
 

@@ -186,6 +186,13 @@ async def test_options_needs_no_token_and_names_the_content_types(
     response = await client.options(path)
     assert response.status_code in (200, 204)
     assert response.headers["accept-post"] == "application/sdp"
+    assert "link" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/whip", "/whip/0.abc"])
+async def test_options_with_a_token_name_the_ice_servers(client: httpx.AsyncClient, path: str) -> None:
+    links = (await client.options(path)).headers.get_list("link")
+    assert links[1] == '<turn:turn.example.org>; rel="ice-server"; username="u"'
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ def test_what_was_lost_changed_unreadable_or_never_seen_is_wrong() -> None:
     assert verdict([Kill(1.0, 2)]) == ["no event was seen"]
 
 
-@pytest.mark.models
 @pytest.mark.load
 @pytest.mark.parametrize("sabotage", [False, True])
 def test_nothing_seen_is_lost_by_a_kill_unless_it_is_shown_before_it_is_stored(

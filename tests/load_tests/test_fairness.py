@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from load_tests.fairness import FREE, Figures, frame, queued, told, verdict
+from load_tests import fairness
+from load_tests.fairness import FREE, Figures, frame, queued, run, server_in, told, verdict
 from load_tests.subscriber import Came
 
 FINE = Figures({"on": [11.0], "off": [10.0]}, {"on": [2.0], "off": [1.0]}, free=1.0)
@@ -51,3 +54,21 @@ def test_the_queue_wait_is_that_of_captions_in_the_phase() -> None:
 def test_each_promise_that_is_missed_is_told(change: dict[str, object], wrong: str) -> None:
     assert verdict(replace(FINE, **change)) == ([wrong] if wrong else [])  # type: ignore[arg-type]
     assert "queue wait p50 11.0" in told(FINE)
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("sabotage", [False, True])
+async def test_a_slow_viewers_place_is_free_again_unless_it_has_no_limit(
+    sabotage: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sabotage:
+        monkeypatch.setattr(fairness, "FREE", 1.0)  # it is waited for in vain
+    server = server_in(tmp_path, 2.0, sabotage=sabotage)
+    await asyncio.to_thread(server.start, models=False)
+    try:
+        found = await run(server, None, phases=2, seconds=1.0, slow_seconds=2.0, events=1500)
+    finally:
+        await asyncio.to_thread(server.kill)
+    assert found.visits["large"] and found.visits["pinging"] and found.visits["staring"] >= 62
+    assert (found.free is None) is sabotage
+    assert found.health["on"] and found.health["off"]

@@ -10,7 +10,8 @@ import pytest
 
 from load_tests.lossy import FRAME, POINTS, Run, Speech, points, publish, table, verdict
 from streamsvc.core.types import SAMPLE_RATE
-from tests.builders.service import open_session, serving
+from tests.builders.fake_service import at_the_door
+from tests.builders.service import open_session
 from tests.fakes.udp_relay import Link, LinkState, service_address, through, without_candidates
 
 ANSWER = (
@@ -79,10 +80,9 @@ def test_more_wrong_words_than_promised_and_a_network_that_loses_nothing_are_wro
     assert "| lossy   | 5.0 " in table(bad) and "packet_loss 1.0" in table(bad)
 
 
-@pytest.mark.models
 @pytest.mark.load
 async def test_what_the_relay_loses_the_service_misses(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (_, _, client):
+    async with at_the_door(tmp_path) as (_, _, client):
         session = await open_session(client)
         samples = np.zeros(round(2.0 * SAMPLE_RATE), np.float32)
         relay, missing = await publish(client, session, samples, Link(loss=0.3, jitter=0.01), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 
 from load_tests.looped import looped
@@ -44,22 +45,33 @@ def test_what_the_second_round_of_connections_leaves_behind_is_wrong() -> None:
     ]
 
 
-@pytest.mark.models
+async def change(address: str) -> None:
+    """Change all sessions again and again: each time an event."""
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+        while True:
+            for one in (await client.get("/v1/sessions")).json()["sessions"]:
+                await client.patch(f"/v1/sessions/{one['id']}", json={"vocabulary": ["Ada"]})
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.load
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("leak", [False, True])
 async def test_a_leak_is_found(leak: bool, tmp_path: Path) -> None:
     server, found = server_in(tmp_path, 1, leak=leak), Figures(1)
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.start, models=False)
     try:
         if leak:
-            await soak(server, found, looped(SPEECH, tmp_path / "played.ogg", 60), 20.0)
+            changing = asyncio.create_task(change(server.address))  # as events of models do
+            await soak(server, found, looped(SPEECH, tmp_path / "played.ogg", 60), 6.0)
+            changing.cancel()
         else:
-            await churn(server, found, 5, 1.0)
+            await churn(server, found, 2, 0.2)
     finally:
         await asyncio.to_thread(server.kill)
     if leak:
-        assert any(line.startswith("serve grows by") for line in verdict(found, 5.0))
+        grown = slope(found.samples["serve"], 0.0)
+        assert grown is not None and grown > 100
+        assert any(line.startswith("serve grows by") for line in verdict(found, 0.0))
     else:
         ways = ("subscribers", "WHIP offers", "sessions")
         assert [one.what for one in found.rounds] == [way for way in ways for _ in range(2)]

@@ -50,7 +50,7 @@ def test_a_recording_without_questions_is_asked_one_that_fits_every_recording(tm
 
 @pytest.mark.models
 @pytest.mark.load
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # models load, also where the machine is busy
 async def test_a_kill_of_hear_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_faults, "PATIENCE", 20.0)  # for what comes late where the machine is busy
     plan = Plan(kinds=("kill",), every=0.0, spare=False, workers=("hear",), loop_seconds=0.0)

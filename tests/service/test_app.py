@@ -380,3 +380,12 @@ async def test_a_drain_sends_going_away_and_closed_to_subscribers(tmp_path: Path
         await ending
         assert error_of(await client.post("/v1/sessions", json={})) == (503, "capacity")
     assert [event["type"] for event in got] == ["session.going_away", "session.closed"]
+
+
+async def test_a_token_may_subscribe_alone_unless_more_is_asked_for(tmp_path: Path) -> None:
+    key = "a key of sixteen characters"
+    async with at_the_door(tmp_path, server={"api_key": key}) as (service, _, client):
+        bearer = {"Authorization": f"Bearer {key}"}
+        made = (await client.post("/v1/tokens", json={"session": "*"}, headers=bearer)).json()["token"]
+        grants = service.auth.grants({"authorization": f"Bearer {made}"})
+        assert grants.may == {"subscribe"}

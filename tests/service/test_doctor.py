@@ -50,6 +50,14 @@ async def test_a_taken_port_is_a_fault(tmp_path: Path) -> None:
     assert "--port" in found.advice
 
 
+@pytest.mark.usefixtures("weights")
+async def test_fewer_ports_than_publishers_are_told(tmp_path: Path) -> None:
+    found = of(await findings(tmp_path, ingest={"udp_ports": "50000-50001"}, limits={"sessions": 3}), "udp")
+    assert (found.verdict, found.text) == ("warning", "ingest.udp_ports has 2 ports for 3 publishers")
+    enough = of(await findings(tmp_path, ingest={"udp_ports": "50000-50002"}, limits={"sessions": 3}), "udp")
+    assert enough.verdict == "ok"
+
+
 async def test_broken_weights_are_named_with_the_command(tmp_path: Path) -> None:
     broken = tmp_path / "models" / "whisper-base" / "model.bin"
     broken.parent.mkdir(parents=True)

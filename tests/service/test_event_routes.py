@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import app, event_routes
+from streamsvc.service.audience import audience_of
 from streamsvc.service.event_routes import EventQuery
 from tests.builders.fake_service import at_the_door
 from tests.builders.service import VALIDATOR, error_of, open_session, serving, socket_of, until
@@ -219,3 +220,31 @@ async def test_one_token_with_those_made_with_it_leaves_places_for_others(tmp_pa
                 assert (await until(third, "error"))[-1]["error"]["code"] == "too_many_of_token"
             async with socket_of(place, session, additional_headers=headers[2]) as owners:
                 await until(owners, "session.created")
+
+
+async def test_a_private_event_goes_to_its_holder_alone_by_server_sent_events(tmp_path: Path) -> None:
+    """Another holder who gives the same name of a client is another audience."""
+    key = {"Authorization": "Bearer a key of sixteen characters"}
+    server = {"api_key": "a key of sixteen characters"}
+    async with at_the_door(tmp_path, server=server) as (service, _, client):
+        client.headers.update(key)
+        name = await open_session(client, no_store=True)
+        log = service.sessions.find(name).log
+        tokens = [(await client.post("/v1/tokens", json={"session": name})).json()["token"] for _ in range(2)]
+        mine, others = ({"Authorization": f"Bearer {token}"} for token in tokens)
+        body = {"text": "a", "stable": 0, "words": []}
+        seen: list[list[str]] = []
+        for headers in (mine, others):
+            address, query = f"/v1/sessions/{name}/events", {"types": "caption.partial", "client": "me"}
+            async with client.stream("GET", address, params=query, headers=headers) as events:
+                private = audience_of(service.auth.grants({"authorization": mine["Authorization"]}), "me")
+                log.emit("caption.partial", body, audience=private)
+                log.emit("caption.partial", {**body, "text": "all"})
+                texts: list[str] = []
+                async for line in events.aiter_lines():
+                    if line.startswith("data: "):
+                        texts.append(json.loads(line.removeprefix("data: "))["text"])
+                    if "all" in texts:
+                        break
+                seen.append(texts)
+        assert seen == [["a", "all"], ["all"]]

@@ -130,6 +130,8 @@ async def test_of_a_body_that_was_answered_already_nothing_is_kept(monkeypatch: 
         )
         assert (await client._line()).endswith(b"200 OK\r\n")
         assert await client._rest()
+        parsed: list[bytes] = []
+        monkeypatch.setattr(protocols[0].conn, "receive_data", parsed.append)
         for _ in range(20):
             client.writer.write(b"x" * 100_000)
             await client.writer.drain()
@@ -137,6 +139,7 @@ async def test_of_a_body_that_was_answered_already_nothing_is_kept(monkeypatch: 
         assert not protocols[0].conn._receive_buffer  # h11's
         assert await client.closed()
         await client.close()
+    assert not parsed
     assert protocols[0].cycle is None  # which knows the protocol: a circle
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import stat
 from pathlib import Path
 from typing import Any, cast
@@ -103,13 +104,17 @@ def test_no_key_address_or_path_of_the_settings_is_in_the_bundle(tmp_path: Path)
             "origins": (f"https://{CANARY}.example",),
             "trusted_proxies": (CANARY,),
         },
-        ingest={"ice_servers": (f"turn:user:{CANARY}@127.0.0.1",)},
+        ingest={
+            "ice_servers": (f"turn:user:{CANARY}@127.0.0.1",),
+            "turn": {"urls": (f"turn:{CANARY}",), "secret": CANARY},
+        },
         remote={"key": CANARY, "url": f"http://{CANARY}.example/v1", "model": "m"},
         see={"labels": tmp_path / CANARY, "clip": "c"},
         models={"dir": tmp_path / CANARY},
     )
     assert CANARY not in str(settings_of(settings))
     assert settings_of(settings)["hear"]["model"] == settings.hear.model
+    json.dumps(settings_of(settings))
 
 
 def test_who_asks_is_not_in_the_bundle(stage: asyncio.Runner, tmp_path: Path) -> None:

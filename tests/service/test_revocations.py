@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from threading import Thread
@@ -105,6 +106,17 @@ def test_its_name_is_on_the_disk_too(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(revocations, "sync_folder", lambda folder: synced.append((folder, path.exists())))
     Revocations(path).add(token(1), 60, by_owner=True)
     assert synced == [(tmp_path, True)]
+
+
+def test_what_it_says_is_on_the_disk_before_it_takes_the_place_of_the_old(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / revocations.FILE
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.exists()))
+    monkeypatch.setattr(revocations, "sync_folder", lambda _: None)
+    Revocations(path).add(token(1), 60, by_owner=True)
+    assert synced == [False]
 
 
 def test_several_at_once_are_all_kept(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from streamsvc.service.session import Session
+from streamsvc.service.slow_readers import SlowReaders
+from streamsvc.service.websocket_server import ABORT
 from tests.builders.service import open_session, serving
 
 SOCKET = (
@@ -59,3 +62,29 @@ async def test_a_subscriber_that_never_reads_loses_its_place(
                 while session.log._subscribers:
                     publish(session)
                     await asyncio.sleep(0.05)
+
+
+async def test_others_have_their_turn_between_two_parts_though_the_client_takes_all_at_once() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def parts(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(100):
+            await send({"type": "websocket.send", "text": "a"})
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive"}
+
+    async def send(message: Message) -> None:
+        """Room for all."""
+
+    beside = asyncio.create_task(others())
+    scope: Scope = {"type": "websocket", "extensions": {ABORT: lambda: None}}
+    await SlowReaders(parts, 10.0)(scope, receive, send)
+    beside.cancel()
+    assert turns >= 99

@@ -53,6 +53,7 @@ class ScriptedHear:
     probability: float = 0.9  # of a word
     prompts: list[str] = field(default_factory=list)
     hotwords: list[str | None] = field(default_factory=list)
+    screen_terms: list[tuple[str, ...]] = field(default_factory=list)
     quick: list[bool] = field(default_factory=list)
     seconds: float = 0.05  # of a decode
     requests: list[tuple[float, str, float]] = field(
@@ -83,6 +84,7 @@ class ScriptedHear:
                 return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
             self.prompts.append(payload["before"])
             self.hotwords.append(payload.get("hotwords"))
+            self.screen_terms.append(tuple(payload.get("screen_terms", ())))
             self.quick.append(payload["quick"])
             words = self.words(samples, payload["language"])
             return {
@@ -140,6 +142,7 @@ def transcribe(
     language: Callable[[], str | None] | None = None,
     lossless: bool = False,
     new_vocabulary: Callable[[], Sequence[str] | None] = lambda: None,
+    screen_terms: Callable[[float], Sequence[str]] = decoding_loop.no_terms,
 ) -> list[tuple[float, SpeechUnit]]:
     """Every unit with the session time of its publication.
 
@@ -158,6 +161,7 @@ def transcribe(
         language: see DecodingOptions.
         lossless: see DecodingOptions.
         new_vocabulary: see DecodingOptions.
+        screen_terms: see DecodingOptions.
     """
     pending = list(flushes)
     options = decoding_loop.DecodingOptions(
@@ -167,6 +171,7 @@ def transcribe(
         language=language,
         lossless=lossless,
         new_vocabulary=new_vocabulary,
+        screen_terms=screen_terms,
     )
     units: list[tuple[float, SpeechUnit]] = [] if watch is None else watch
 
@@ -750,6 +755,41 @@ def test_a_vocabulary_may_change_while_the_stream_runs(virtual: asyncio.Runner) 
     change = role.hotwords.index("Ada Zürich")
     assert set(role.hotwords[:change]) == {None}
     assert set(role.hotwords[change:]) == {"Ada Zürich"}
+
+
+def test_terms_of_the_screen_are_those_of_the_window_s_end_and_none_that_the_user_gave(
+    virtual: asyncio.Runner,
+) -> None:
+    role = ScriptedHear()
+    asked: list[float] = []
+
+    def shown(at: float) -> Sequence[str]:
+        asked.append(at)
+        return ("ADA", "Okafor") if at > 2.0 else ()
+
+    transcribe(virtual, spoken((9, 1.0)), role, screen_terms=shown)
+    assert role.screen_terms == [("ADA", "Okafor") if at > 2.0 else () for at in asked]
+    assert len(set(role.screen_terms)) == 2
+    assert asked == sorted(asked), "session seconds, whatever the machine does"
+    role = ScriptedHear()
+    given = iter([None, *[("Ada", "Zürich")] * 100])
+    transcribe(
+        virtual, spoken((9, 1.0)), role, new_vocabulary=lambda: next(given), screen_terms=lambda at: ("ADA",)
+    )
+    assert (role.hotwords[-1], role.screen_terms[-1]) == ("Ada Zürich", ())
+
+
+def test_speech_in_another_language_gets_no_terms_of_the_screen(virtual: asyncio.Runner) -> None:
+    role = ScriptedHear(speaks=lambda number: "de" if number <= 9 else "en")
+    transcribe(
+        virtual,
+        spoken((9, 1.0), (9, 1.0)),
+        role,
+        settings=MULTILINGUAL,
+        screen_terms=lambda at: ("Okafor",),
+    )
+    assert role.screen_terms[0] == ()
+    assert role.screen_terms[-1] == ("Okafor",)
 
 
 @pytest.mark.parametrize("outage", [None, (1.5, 60.0)], ids=["a worker that is up", "one that goes away"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import av
@@ -12,9 +13,10 @@ import pytest
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions
-from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.core.types import EncodedFrame, MediaTrack, TextLine
 from streamsvc.service.session import Session
 from streamsvc.speech import decoding_loop, pipeline, recognizer
+from tests.builders import units
 from tests.builders.session import Models, Playing, Sender, kinds, make, send
 
 
@@ -279,3 +281,43 @@ def test_a_hangover_that_cannot_be_is_refused(seconds: float) -> None:
         SpeechOptions(hangover=seconds).check()
     assert refused.value.code == "bad_hangover"
     SpeechOptions().check()
+
+
+@dataclass
+class HearsTerms(Models):
+    """A recogniser that writes the terms it is given as it pleases. `given`: with each request."""
+
+    given: list[tuple[str, ...]] = field(default_factory=list)
+
+    def _transcribe(self, payload: Any) -> Any:  # type: ignore[override]  # of an instance here
+        self.given.append(tuple(payload.get("screen_terms", ())))
+        result = Models._transcribe(payload)
+        if self.given[-1]:
+            result["words"] = [[self.given[-1][0], *word[1:]] for word in result["words"]]
+        return result
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_terms_of_the_screen_reach_the_recogniser_and_are_still_corrected(
+    stage: asyncio.Runner, wanted: bool
+) -> None:
+    async def main() -> None:
+        models = HearsTerms()
+        hear = {"screen_vocabulary": wanted, "replace": {"okafor": "Okafór"}}
+        async with Playing(make(models, hear=hear)) as played:
+            live = played.session
+            attach(live)
+            push(live, 0.0, 2.0)
+            await live.speech.flush()
+            before = len(models.given)
+            live.dispatch(replace(units.screen(2.0), lines=(TextLine("Okafor", 0.99, 0, 0, 1, 0.1),)))
+            push(live, 2.0, 2.0)
+            await live.speech.flush()
+            live.end("ended")
+            events = await played.ended()
+        assert set(models.given[:before]) == {()}
+        assert set(models.given[before:]) == ({("Okafor",)} if wanted else {()})
+        said = " ".join(event["text"] for event in events if event["type"] == "caption.final")
+        assert ("Okafór" in said, "Okafor" in said) == (wanted, False)
+
+    stage.run(main())
