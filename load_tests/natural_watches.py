@@ -1,60 +1,78 @@
 """Watches in the words of users: which conditions are understood, and fire at what they are meant for.
 
-    python -m load_tests.natural_watches [--half develop|measure|all] [--show] [--json FILE]
+    python -m load_tests.natural_watches [--half develop|measure|all] [--endpoint NAME ...] [--show]
+                                         [--json FILE]
 
 The conditions, and for each a stream of steps (what is seen, read and said), are
-tests/fixtures/watches_natural.json, written before the code of watches was read. The steps are given to the
-watch as units, without vision or speech models, so that what is measured is whether the condition is
-understood. A watch is right if it fires at each step at which it must and at no other; a lure must not fire
-at all. The measure half is never shown one by one.
+tests/fixtures/watches_natural.json, written before the code of watches was read. The steps are handed to a
+session as units (load_tests/unit_streams.py), without vision or speech models, so that what is measured is
+whether the condition is understood. A watch is right if it fires at each step at which it must and at no
+other; a lure must not fire at all. The measure half is never shown one by one.
+
+With --endpoint a model in profile `remote` confirms alerts and decides what rules cannot: stand-ins
+(tests/fakes/watch_endpoint.py) that take 0.2 to 1 s and tell the truth, invent, or say yes to everything, one
+that never answers, one that is dead and one that sends garbage. "rules": there is none, profile `embedded`.
+
+Time-aware scores are of load_tests/time_aware.py: each step at which a watch must fire is a moment, told as
+late after its media as the alert's age says; a second alert of a step is needless.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
-from engines import Op, embed, fetch
-from streamsvc.answers import watch_router
-from streamsvc.answers.watch_conditions import Able, Check
-from streamsvc.answers.watch_evaluation import Alert, Watch
-from streamsvc.core.errors import InvalidRequest
-from streamsvc.core.roles import Payload
-from streamsvc.core.types import Box, Evidence, ScreenText, Sight, TextLine, Word
+from load_tests.endpoints import settings_for, silence
+from load_tests.time_aware import HEADS, Moment, Score, Told, cells, score
+from load_tests.unit_streams import Played, play, spans_of
+from streamsvc.core import config
+from streamsvc.core.clock import Threadless
+from streamsvc.evaluation import session_run
 from streamsvc.evaluation.markdown import markdown_table
+from streamsvc.evaluation.session_run import Load
+from tests.fakes import answer_endpoint, watch_endpoint
+from tests.fakes.answer_endpoint import AnswerEndpoint, Say, serving
 
 CASES = Path("tests/fixtures/watches_natural.json")
-STEP = 300.0  # seconds between steps: longer than any silence in them
-LOOKS = 6  # pictures of a step, a second apart
-WORD = 0.4  # seconds
-_NO_EMBEDDING = np.zeros(2, np.float32)
+RULES = "rules"
+LATE = 4.0  # seconds after its media in which an alert is of use, as in load_tests.watches
+QUICK, SLOW = 0.2, 1.0  # seconds of an answer of a stand-in
+# The stand-in's seconds are this part of those of the session, to be done sooner.
+HASTE = 0.25
 
 
-class Embedder:
-    """The embed role with the engine in this process."""
+def _answering(say: Say) -> AbstractContextManager[AnswerEndpoint]:
+    return serving(AnswerEndpoint(watch_endpoint.slowly(say, HASTE * QUICK, HASTE * SLOW)))
 
-    def __init__(self) -> None:
-        op = embed.load({"models": str(fetch.default_dir())}).ops["texts"]
-        assert isinstance(op, Op)
-        self._op = op
 
-    async def call(self, op: str, payload: Payload, **_: Any) -> Payload:
-        """See Role."""
-        (result,) = self._op.run([payload])
-        assert isinstance(result, Mapping)
-        return result
+STAND_INS: Mapping[str, Callable[[], AbstractContextManager[AnswerEndpoint]]] = {
+    "truthful": lambda: _answering(watch_endpoint.truthful),
+    "inventing": lambda: _answering(watch_endpoint.inventing),
+    "affirming": lambda: _answering(watch_endpoint.affirming),
+    "late": lambda: serving(answer_endpoint.late()),
+    "dead": answer_endpoint.dead,
+    "garbage": lambda: serving(answer_endpoint.garbage()),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One condition: the steps at which it fired; None: it was refused."""
+    """One condition: the steps at which it fired; None: it was refused.
+
+    `ages`: seconds of each alert. `deciders`: of each alert.
+    """
 
     when: str
     kind: str
@@ -62,6 +80,9 @@ class Outcome:
     lure: bool
     due: frozenset[int]
     fired: frozenset[int] | None
+    ages: tuple[float, ...]
+    deciders: tuple[str, ...]
+    timed: Score
 
     @property
     def right(self) -> bool:
@@ -69,81 +90,68 @@ class Outcome:
         return (self.fired or frozenset()) == self.due and (self.lure or self.fired is not None)
 
 
-async def outcome(case: Mapping[str, Any], role: Any) -> Outcome:
-    """What a condition makes of its stream."""
-    try:
-        checks = await watch_router.compiled(case["when"], role, Able())
-    except InvalidRequest:
-        fired = None
-    else:
-        fired = await _fired(checks, case["stream"], role)
+def outcome(case: Mapping[str, Any], played: Played) -> Outcome:
+    """What a condition made of its stream."""
     due = frozenset(() if case["lure"] else case["fires"])
-    return Outcome(case["when"], case["kind"], case["split"], case["lure"], due, fired)
+    alerts = played.alerts or ()
+    steps = [played.step_of(alert["at"]) for alert in alerts]
+    ages = [alert["age_ms"] / 1000 for alert in alerts]
+    starts = [start for start, _ in played.spans]
+    timed = score(
+        [Moment(starts[step], starts[step] + LATE) for step in sorted(due)],
+        [Told(starts[step], starts[step] + age) for step, age in zip(steps, ages, strict=True)],
+    )
+    fired = None if played.alerts is None else frozenset(steps)
+    deciders = tuple(alert["decided_by"] for alert in alerts)
+    return Outcome(
+        case["when"], case["kind"], case["split"], case["lure"], due, fired, tuple(ages), deciders, timed
+    )
 
 
-async def _fired(checks: tuple[Check, ...], stream: Sequence[Mapping[str, Any]], role: Any) -> frozenset[int]:
-    watch = Watch("w", "", checks, cooldown=1.0)
-    fired = set()
-    for number, step in enumerate(stream):
-        at = (number + 1) * STEP
-        alerts: list[Alert | None] = []
-        if "quiet_s" in step:
-            alerts.append(watch.on_silence(at, at + step["quiet_s"], 0.0))
-        for look in range(LOOKS if "see" in step else 0):
-            boxes = tuple(
-                Box(label, 0.9, 0, 0, 1, 1) for label, count in step["see"].items() for _ in range(count)
-            )
-            alerts.append(watch.on_sight(Sight("s", "main", at + look, 0.0, _NO_EMBEDDING, (), boxes)))
-        if "read" in step:
-            lines = tuple(TextLine(line, 0.9, 0, 0, 1, 0.1) for line in step["read"])
-            title = lines[0].text if lines else None
-            alerts.append(watch.on_screen_text(ScreenText("s", "main", at, 0.0, title, lines, at)))
-        if "say" in step:
-            if "quiet_s" in step or not any("say" in before for before in stream[:number]):
-                alerts.append(watch.on_speech(at, 0.0))
-            words = [
-                Word(word, at + WORD * place, at + WORD * (place + 1))
-                for place, word in enumerate(step["say"].split())
-            ]
-            alerts.append(watch.on_words(words, 0.0))
-            alerts.append(await _on_topic(watch, step["say"], at, role))
-        if any(alert is not None for alert in alerts):
-            fired.add(number)
-    return frozenset(fired)
-
-
-async def _on_topic(watch: Watch, said: str, at: float, role: Any) -> Alert | None:
-    if not watch.topics:
-        return None
-    quote = np.asarray((await role.call("texts", {"texts": [said], "kind": "passage"}))["vectors"])[0]
-    topics = np.asarray((await role.call("texts", {"texts": list(watch.topics), "kind": "query"}))["vectors"])
-    similarity = dict(zip(watch.topics, map(float, topics @ quote), strict=True))
-    return watch.on_topic(similarity, Evidence(at, at + 10.0, "speech", said), 0.0)
-
-
-def figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Sums of some outcomes."""
     true = [one for one in outcomes if not one.lure]
     lures = [one for one in outcomes if one.lure]
-    told = sum(len(one.fired & one.due) for one in true if one.fired is not None)
-    false = sum(len((one.fired or frozenset()) - one.due) for one in outcomes)
+    deciders = Counter(decider for one in outcomes for decider in one.deciders)
+    ages = [age for one in outcomes for age in one.ages]
     return {
         "conditions": len(true),
         "right": sum(one.right for one in true),
         "refused": sum(one.fired is None for one in true),
-        "moments": sum(len(one.due) for one in true),
-        "told": told,
-        "false": false,
         "lures": len(lures),
         "lures fired": sum(bool(one.fired) for one in lures),
+        **dict(zip(HEADS, cells(sum((one.timed for one in outcomes), Score())), strict=True)),
+        "age of all alerts p95 s": round(float(np.percentile(ages, 95)), 2) if ages else "-",
+        "by rules / model / rules, model late": " / ".join(
+            str(deciders[name]) for name in ("rules", "model", "rules_late")
+        ),
     }
 
 
-async def run(cases: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """The outcomes of some conditions."""
-    role: Any = Embedder()
-    await watch_router.prepare(role)
-    return [await outcome(case, role) for case in cases]
+async def run(
+    cases: Sequence[Mapping[str, Any]], endpoint: AnswerEndpoint | None, load: Load = session_run.load_engine
+) -> list[Outcome]:
+    """The outcomes of some conditions. Requires a `clock.Threadless` loop."""
+    settings = settings_for(endpoint, config.load(None))
+    outcomes = []
+    async with session_run.fixed_time_service(settings, load) as service:
+        for case in cases:
+            if endpoint is not None:
+                spans = spans_of(case["stream"])
+                holds = [] if case["lure"] else [spans[step] for step in case["fires"]]
+                endpoint.questions = [watch_endpoint.condition(case["when"], holds)]
+            outcomes.append(outcome(case, await play(service, case["when"], case["stream"])))
+    return outcomes
+
+
+def tried(
+    name: str, cases: Sequence[Mapping[str, Any]], load: Load = session_run.load_engine
+) -> list[Outcome]:
+    """The outcomes of some conditions with a stand-in, or by RULES."""
+    opening = STAND_INS[name]() if name != RULES else contextlib.nullcontext()
+    seconds = session_run.SILENCE_SECONDS / HASTE
+    with opening as endpoint, silence(seconds), asyncio.Runner(loop_factory=Threadless) as runner:
+        return runner.run(run(cases, endpoint, load))
 
 
 def main() -> None:
@@ -151,25 +159,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--half", choices=("develop", "measure", "all"), default="all")
+    parser.add_argument("--endpoint", nargs="+", choices=(RULES, *STAND_INS), default=[RULES])
     parser.add_argument("--show", action="store_true", help="name what is wrong, of the develop half alone")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     cases = json.loads(CASES.read_text(encoding="utf-8"))["watches"]
-    outcomes = asyncio.run(run([case for case in cases if chosen.half in ("all", case["split"])]))
-    halves = {half: [one for one in outcomes if one.half == half] for half in ("develop", "measure")}
-    rows = {name: figures(some) for name, some in {**halves, "all": outcomes}.items() if some}
-    heads = ("half", *next(iter(rows.values())))
-    print(
-        markdown_table(
-            heads, [(name, *(f"{value:g}" for value in row.values())) for name, row in rows.items()]
-        )
-    )
-    for one in halves["develop"] if chosen.show else ():
-        if not one.right:
-            told = (
-                "refused" if one.fired is None else f"fired at {sorted(one.fired)}, due at {sorted(one.due)}"
-            )
-            print(f"{'lure: ' if one.lure else ''}{one.when}: {told}")
+    cases = [case for case in cases if chosen.half in ("all", case["split"])]
+    rows: dict[str, dict[str, Any]] = {}
+    for name in chosen.endpoint:
+        outcomes = tried(name, cases)
+        for half in ("develop", "measure"):
+            if some := [one for one in outcomes if one.half == half]:
+                rows[f"{name}, {half}"] = figures(some)
+        if chosen.half == "all":
+            rows[f"{name}, all"] = figures(outcomes)
+        print(f"{name}: done", file=sys.stderr, flush=True)
+        for one in outcomes if chosen.show else ():
+            if one.half == "develop" and not one.right:
+                told = (
+                    "refused"
+                    if one.fired is None
+                    else f"fired at {sorted(one.fired)}, due at {sorted(one.due)}"
+                )
+                print(f"{name}: {'lure: ' if one.lure else ''}{one.when}: {told}")
+    heads = ("", *next(iter(rows.values())))
+    print(markdown_table(heads, [(name, *map(str, row.values())) for name, row in rows.items()]))
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

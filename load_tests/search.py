@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import embed
-from streamsvc.answers import watch_evaluation
+from load_tests import topics_of_watches
 from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.timeline import ranking as timeline_ranking
 from streamsvc.timeline.text import terms, tokens
@@ -335,10 +335,12 @@ def main() -> None:
         print(
             f"hits of {len(nonsense)} queries for nothing ({name}) by words, without a floor, hybrid: {means}"
         )
-    watched(documents, queries, near)
+    topics = topics_of_watches.scores(encoder, embed.Ranker(chosen.models / embed.RANKER), queries, texts)
+    topics_of_watches.show("chosen on", documents, queries[::2], topics)
+    topics_of_watches.show("held out", documents, queries[1::2], topics)
     if chosen.grid:
-        for threshold in (0.76, 0.78, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85):  # of topics
-            watched(documents, queries[::2], near, threshold)
+        for threshold in (0.6, 0.64, 0.68, 0.7, 0.72, 0.76, 0.8):  # of topics
+            topics_of_watches.show("chosen on", documents, queries[::2], topics, threshold)
         grid(queries[::2], list(itertools.chain(*exacts.values())), hybrid)
     if chosen.misses:
         for query, right in queries:
@@ -348,28 +350,6 @@ def main() -> None:
                     f"{worth:.2f}  {query}\n        first: {texts[best]}\n"
                     f"        right: {texts[right[0]]} ({max(known[query][right]):.2f})"
                 )
-
-
-def watched(
-    documents: Sequence[Evidence],
-    queries: Sequence[tuple[str, list[int]]],
-    known: Mapping[str, NDArray[np.float32]],
-    threshold: float = watch_evaluation.TOPIC_SIMILARITY,
-) -> None:
-    """The paraphrases as topics of watches: true and false alerts; neighbours of the target count as true."""
-    spoken = np.array([document.kind == "speech" for document in documents])
-    hours = (max(document.end for document in documents) - documents[0].start) / 3600
-    true = false = 0
-    for query, right in queries:
-        near = (known[query] >= threshold) & spoken
-        allowed = {place + shift for place in right for shift in (-1, 0, 1)}
-        true += any(near[place] for place in right)
-        false += sum(place not in allowed for place in np.flatnonzero(near))
-    targets = sum(spoken[right].any() for _, right in queries)
-    print(
-        f"as topics of watches, from {threshold}: {true} of {targets} found, "
-        f"{false / len(queries) / hours:.1f} false alarms an hour and watch"
-    )
 
 
 def wanted(query: str) -> list[str]:

@@ -7,6 +7,10 @@ word times and slides; of the clips, what was seen by eye in a picture every fou
 it fires within LATE seconds after each moment at which it comes true, and at no other time; a refused one
 counts as missed. On a virtual clock; with --live in real time, which gives latencies from the frame or sound
 to the event. Then run nothing else meanwhile.
+
+The second table has time-aware scores (load_tests/time_aware.py), of the watches whose moments are known and
+of the lures: each moment asks for an alert of its own, and what comes later is worth less. On the virtual
+clock a call of a model takes a fixed time.
 """
 
 from __future__ import annotations
@@ -15,18 +19,20 @@ import argparse
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
 
+from load_tests.cached_engines import CachedEngines
+from load_tests.time_aware import HEADS, Moment, Score, Told, cells, score
 from streamsvc.core import clock, config
 from streamsvc.evaluation import figures, session_run
 from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.evaluation.scenario import Scenario
-from streamsvc.evaluation.session_run import SessionRun
+from streamsvc.evaluation.session_run import Load, SessionRun
 from streamsvc.timeline.text import terms
 
 MEDIA = Path("../shared/media")
@@ -192,7 +198,10 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one watch: moments due, moments hit, false alerts, and seconds of delay of each alert."""
+    """The result of one watch: moments due, moments hit, false alerts, and seconds of delay of each alert.
+
+    `timed`: its time-aware score, empty where its moments are not known.
+    """
 
     when: str
     lure: bool
@@ -200,6 +209,7 @@ class Outcome:
     told: int
     wrong: int
     ages: tuple[float, ...]
+    timed: Score
 
 
 def judged(case: Case, alerts: Sequence[Mapping[str, Any]]) -> Outcome:
@@ -208,6 +218,8 @@ def judged(case: Case, alerts: Sequence[Mapping[str, Any]]) -> Outcome:
     hits = [any(start <= time <= end for time in times) for start, end in case.spans]
     due, fired = (len(hits), sum(hits)) if case.each else (1, int(any(hits)))
     wrong = sum(not any(start <= time <= end for start, end in case.spans) for time in times)
+    moments = [Moment(start + EARLY, end) for start, end in case.spans]
+    announced = [Told(alert["at"], alert["received"]) for alert in alerts]
     return Outcome(
         case.when,
         not case.spans,
@@ -215,25 +227,28 @@ def judged(case: Case, alerts: Sequence[Mapping[str, Any]]) -> Outcome:
         fired,
         wrong,
         tuple(alert["age_ms"] / 1000 for alert in alerts),
+        score(moments, announced, EARLY) if case.each else Score(),
     )
 
 
 def summary(outcomes: Sequence[Outcome], live: bool) -> str:
     """A Markdown table, and the failures by name."""
     rows = []
+    timed = []
     for name, some in (
         ("come true", [o for o in outcomes if not o.lure]),
         ("lures", [o for o in outcomes if o.lure]),
         ("all", outcomes),
     ):
+        timed.append((name, *cells(sum((o.timed for o in some), Score()))))
         due, fired, wrong = (
             sum(getattr(outcome, field) for outcome in some) for field in ("due", "told", "wrong")
         )
         ages = [age for outcome in some for age in outcome.ages]
         late = f"{np.percentile(ages, 50):.2f} / {np.percentile(ages, 95):.2f}" if ages and live else "-"
         precision = f"{100 * fired / max(1, fired + wrong):.0f}" if fired + wrong else "-"
-        cells = (f"{fired} of {due}", f"{100 * fired / due:.0f}") if due else ("-", "-")
-        rows.append((name, str(len(some)), *cells, str(wrong), precision, late))
+        told = (f"{fired} of {due}", f"{100 * fired / due:.0f}") if due else ("-", "-")
+        rows.append((name, str(len(some)), *told, str(wrong), precision, late))
     heads = ("watches", "n", "moments told", "recall %", "wrong alerts", "precision %", "latency p50 / p95 s")
     missed = [
         f"missed: {outcome.when} ({outcome.told} of {outcome.due})"
@@ -241,15 +256,18 @@ def summary(outcomes: Sequence[Outcome], live: bool) -> str:
         if outcome.told < outcome.due
     ]
     missed += [f"wrong: {outcome.when} ({outcome.wrong})" for outcome in outcomes if outcome.wrong]
-    return "\n".join((markdown_table(heads, rows), "", *missed))
+    tables = (markdown_table(heads, rows), "", markdown_table(("watches", *HEADS), timed))
+    return "\n".join((*tables, "", *missed))
 
 
-async def watched(scenario: Scenario, cases: Sequence[Case], *, live: bool) -> list[Outcome]:
-    """Play a recording with its watches."""
+async def watched(scenario: Scenario, cases: Sequence[Case], load: Load, *, live: bool) -> list[Outcome]:
+    """Play a recording with its watches. `load`: of engines, where it is not live."""
     made = config.load(None)
     settings = made.model_copy(update={"limits": made.limits.model_copy(update={"watches": len(cases)})})
     async with (
-        session_run.worker_service(settings) if live else session_run.fixed_time_service(settings) as service
+        session_run.worker_service(settings)
+        if live
+        else session_run.fixed_time_service(settings, load) as service
     ):
         run: SessionRun = await session_run.play(service, scenario, watches=[case.when for case in cases])
     numbers = dict(zip((case.when for case in cases), run.watches, strict=True))
@@ -266,9 +284,14 @@ def main() -> None:
     )
     parser.add_argument("--media", type=Path, default=MEDIA)
     parser.add_argument("--live", action="store_true", help="in real time, with latencies")
+    parser.add_argument("--cache", type=Path, help="folder of the models' results; default: none are kept")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    load = session_run.load_engine
+    if chosen.cache is not None:
+        chosen.cache.mkdir(parents=True, exist_ok=True)
+        load = CachedEngines(chosen.cache).load
     outcomes: list[Outcome] = []
     for name, cases in CASES.items():
         media = chosen.media / name
@@ -279,11 +302,11 @@ def main() -> None:
         )
         scenario = Scenario(media.stem, media, {**truth, "qa": []}, {})
         with asyncio.Runner(loop_factory=None if chosen.live else clock.Threadless) as runner:
-            outcomes += runner.run(watched(scenario, cases(scenario), live=chosen.live))
+            outcomes += runner.run(watched(scenario, cases(scenario), load, live=chosen.live))
         print(f"{name}: {len(outcomes)} watches so far", flush=True)
     print(summary(outcomes, chosen.live))
     if chosen.json:
-        rows = [{field: getattr(outcome, field) for field in outcome.__slots__} for outcome in outcomes]
+        rows = [asdict(outcome) for outcome in outcomes]
         chosen.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 

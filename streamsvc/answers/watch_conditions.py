@@ -79,6 +79,10 @@ def checks_of(when: str, vote: Vote | None, able: Able) -> tuple[Check, ...]:
         return _worded("said", when) + _worded("written", when)
     if vote is None:
         return _worded("said", when) + _worded("written", when) if quotation else _shown(when)
+    if _is_of_two_at_once(when, quotation):
+        if not (able.sees and able.reads):
+            raise _rejected("two things at once need a model that sees (profiles gpu and remote)")
+        return Check("model", sees=True), Check("model")
     kind, share = vote.best(watch_intents.WORDED if quotation else RULES)
     beyond, other = vote.best(BEYOND)
     if share - other < DOUBT:
@@ -89,7 +93,9 @@ def checks_of(when: str, vote: Vote | None, able: Able) -> tuple[Check, ...]:
         case "gone":
             return (_gone(when),)
         case "written" | "said" | "topic":
-            return _worded(kind, when)
+            # What is meant may be said in other words; what is quoted may not.
+            by_meaning = kind != "said" and not quotation and able.reads
+            return _worded(kind, when) + ((Check("model"),) if by_meaning else ())
         case "silence":
             return (Check("silence", seconds=times.length_of(when) or DEFAULT_SILENCE),)
         case "blank" | "slide" | "speech":
@@ -209,6 +215,14 @@ def _subject(words: Sequence[str]) -> str:
     """From the first word that few examples have to the last one."""
     places = [number for number, word in enumerate(words) if watch_intents.is_subject(word)]
     return " ".join(words[places[0] : places[-1] + 1]) if places else ""
+
+
+def _is_of_two_at_once(when: str, quotation: str) -> bool:
+    """Whether a word between two things that hold at once stands inside a condition, not in its quotation."""
+    words = words_of(watch_intents.without_opening(when))[1:]
+    return any(
+        word in watch_intents.condition_words().together and word not in words_of(quotation) for word in words
+    )
 
 
 def _words_around(when: str) -> list[str]:

@@ -7,11 +7,13 @@ otherwise.
 
 from __future__ import annotations
 
+import difflib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from streamsvc.answers.topic_score import ON_TOPIC
 from streamsvc.answers.watch_conditions import Check, CheckKind
 from streamsvc.core.types import Evidence, ScreenText, Sight, Word
 from streamsvc.timeline.text import terms
@@ -20,9 +22,10 @@ from streamsvc.vision import labels, scenes
 ABSENCE = 2.5  # seconds without a detection after which an object is gone
 PHRASE_SPAN = 8.0  # seconds within which all words of a phrase are said
 PHRASE_GAP = 2  # other words that may stand between those of a phrase
-TOPIC_SIMILARITY = (
-    0.84  # cosine (e5) from which a passage is on topic; chosen on one half of load_tests/search.py
-)
+# A phrase of so many letters is heard too where it was written down otherwise, as "ice cream" for "I scream":
+# its letters and those of as many words, one more or one less, are alike (share of equal ones, difflib).
+ALIKE_LETTERS = 12
+ALIKE = 0.86
 TOPIC_HOLD = 3  # passages after the last one on topic that still belong to the same mention
 
 
@@ -48,6 +51,7 @@ class _Presence:
 
     present: bool = False
     last_seen: float = -inf
+    last_missed: float = inf
     misses: int = 0  # in a row
 
     def update(self, seen: bool, at: float) -> bool:
@@ -59,9 +63,17 @@ class _Presence:
             self.misses = 0
             return begins
         self.misses += 1
+        self.last_missed = at
         if self.misses >= 2 and at - self.last_seen >= ABSENCE:
             self.present = False
         return False
+
+    def ends_by(self, now: float) -> bool:
+        """Whether presence ends because it was missed and nothing has changed since: a still picture."""
+        if not (self.present and self.misses and now - self.last_missed >= ABSENCE):
+            return False
+        self.present = False
+        return True
 
 
 @dataclass(slots=True)
@@ -76,6 +88,7 @@ class Watch:
     _last_alert: float = -inf
     _presence: dict[int, _Presence] = field(default_factory=dict)  # by number of the check
     _recent: deque[tuple[Word, tuple[str, ...]]] = field(default_factory=lambda: deque(maxlen=24))
+    _sight: Sight | None = None  # the newest
     _screen: tuple[str, ...] = ()  # lines of the last screen text
     _reported_silence: float = -inf  # start of the last silence that fired
     _held: bool = False  # what the model has said last
@@ -89,6 +102,7 @@ class Watch:
     def on_sight(self, sight: Sight) -> Alert | None:
         """Update all checks with the sight of a keyframe; the alert of the first that fires."""
         alert: Alert | None = None
+        self._sight = sight
         for number, check in self._checks("object", "gone", "blank"):
             presence = self._presence.setdefault(number, _Presence())
             was_present, last_seen = presence.present, presence.last_seen
@@ -106,6 +120,19 @@ class Watch:
                 alert = alert or self._alert(
                     text, sight.at, sight.arrived, _sighted(sight.at, sight), check.kind
                 )
+        return alert
+
+    def on_still(self, now: float, arrived: float) -> Alert | None:
+        """Time passes: what the newest sight did not show is gone, though no other sight has come since."""
+        alert: Alert | None = None
+        for number, check in self._checks("object", "gone", "blank"):
+            presence = self._presence.get(number)
+            if self._sight is None or presence is None or not presence.ends_by(now):
+                continue
+            if check.kind == "gone":
+                text = f"No {labels.plain(check.label)} is shown any more"
+                evidence = _sighted(presence.last_seen, self._sight)
+                alert = alert or self._alert(text, self._sight.at, arrived, evidence, "gone")
         return alert
 
     def on_screen_text(self, page: ScreenText) -> Alert | None:
@@ -136,30 +163,42 @@ class Watch:
         """Update with newly stable words; the alert of the first phrase that is complete."""
         checks = self._checks("said")
         for word in words if checks else ():
-            stems = terms(word.text)
+            # A compound may be written down in two words.
+            joined = f"{self._recent[-1][0].text}{word.text}" if self._recent else word.text
+            stems = (*terms(word.text), *terms(joined))
             self._recent.append((word, stems))
             for _, check in checks:
-                if not set(stems) & check.stems:
-                    continue
-                near = [
-                    (other, other_stems)
-                    for other, other_stems in list(self._recent)[-(_length(check) + PHRASE_GAP) :]
-                    if word.start - other.start <= PHRASE_SPAN
-                ]
-                if check.stems <= {stem for _, other_stems in near for stem in other_stems}:
+                if near := self._heard(check, word, stems):
                     self._recent.clear()
-                    quote = _truncated(" ".join(other.text for other, _ in near))
-                    evidence = Evidence(near[0][0].start, word.end, "speech", quote)
+                    quote = _truncated(" ".join(other.text for other in near))
+                    evidence = Evidence(near[0].start, word.end, "speech", quote)
                     return self._alert(f'Said: "{quote}"', word.end, arrived, evidence, "said")
         return None
 
+    def _heard(self, check: Check, word: Word, stems: Sequence[str]) -> list[Word]:
+        """The words, up to a new one, that hold the phrase of a check; empty: they do not."""
+        near = [
+            (other, other_stems)
+            for other, other_stems in list(self._recent)[-(_length(check) + PHRASE_GAP) :]
+            if word.start - other.start <= PHRASE_SPAN
+        ]
+        is_of_it = bool(set(stems) & check.stems)
+        if is_of_it and check.stems <= {stem for _, other_stems in near for stem in other_stems}:
+            return [other for other, _ in near]
+        words = [other for other, _ in near]
+        wanted, count = _letters(check.text), len(check.text.split())
+        for start in range(max(0, len(words) - count - 1), len(words) - max(1, count - 1) + 1):
+            if len(wanted) >= ALIKE_LETTERS and _is_alike(wanted, _letters(*(w.text for w in words[start:]))):
+                return words[start:]
+        return []
+
     def on_topic(self, similarity: Mapping[str, float], passage: Evidence, arrived: float) -> Alert | None:
-        """Update with the cosine of a passage to each topic.
+        """Update with the score of a passage for each topic (`topic_score`).
 
         A passage that fired by words does not fire again.
         """
         for topic in self.topics:
-            on_topic = similarity.get(topic, 0.0) >= TOPIC_SIMILARITY
+            on_topic = similarity.get(topic, 0.0) >= ON_TOPIC
             hold = self._topic_hold.get(topic, 0)
             self._topic_hold[topic] = TOPIC_HOLD if on_topic else max(0, hold - 1)
             if on_topic and not hold and self._last_alert < passage.start:
@@ -188,12 +227,15 @@ class Watch:
         return None
 
     def on_model(self, holds: bool, candidate: Alert) -> Alert | None:
-        """The model says whether the condition holds; the alert where it begins to."""
+        """The model says whether the condition holds; the alert where it begins to.
+
+        What has fired by the rules does not fire again.
+        """
         begins = holds and not self._held
         self._held = holds
-        if not begins:
-            return None
         (evidence,) = candidate.evidence
+        if not begins or self._last_alert >= evidence.start:
+            return None
         return self._alert(candidate.text, candidate.at, candidate.arrived, evidence, "model")
 
     def take_back(self, alert: Alert) -> None:
@@ -220,6 +262,17 @@ class Watch:
 def _length(check: Check) -> int:
     """Words of a phrase, those that carry no stem too."""
     return max(len(check.stems), len(check.text.split()))
+
+
+def _letters(*texts: str) -> str:
+    return "".join(sign for text in texts for sign in text.casefold() if sign.isalnum())
+
+
+def _is_alike(wanted: str, heard: str) -> bool:
+    """Whether two spellings are of the same sounds, as far as letters tell."""
+    if heard[:1] != wanted[:1] or abs(len(heard) - len(wanted)) > (1 - ALIKE) * 2 * len(wanted):
+        return False
+    return difflib.SequenceMatcher(None, wanted, heard, autojunk=False).ratio() >= ALIKE
 
 
 def _is_other_slide(before: Iterable[str], now: Iterable[str]) -> bool:

@@ -42,10 +42,11 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class ConditionWords:
-    """Phrases with which a condition opens, words between alternatives, for people, and beside numbers."""
+    """Phrases with which a condition opens, words between its parts, for people, and beside numbers."""
 
     openings: tuple[str, ...]
     alternatives: frozenset[str]
+    together: frozenset[str]
     people: tuple[str, ...]
     more: tuple[str, ...]
     less: tuple[str, ...]
@@ -64,6 +65,7 @@ def condition_words() -> ConditionWords:
     return ConditionWords(
         tuple(sorted(words["openings"], key=len, reverse=True)),
         frozenset(words["alternatives"]),
+        frozenset(words["together"]),
         tuple(words["people"]),
         tuple(words["more"]),
         tuple(words["less"]),
@@ -160,7 +162,7 @@ class Voters:
         targets = np.array([[kind == other for other in self._kinds] for kind, _ in labelled()], np.float64)
         self._votes = Votes(texts(), targets, vectors)
 
-    def vote(self, when: str, vector: Vector) -> Vote:
-        """How the examples vote on a condition; `vector`: of `compared(when)`, unit length, shape (d,)."""
-        shares = self._votes.shares(compared(when), vector)
+    def vote(self, text: str, vector: Vector) -> Vote:
+        """How the examples vote on a condition, as `compared` gives it; its unit vector, shape (d,)."""
+        shares = self._votes.shares(text, vector)
         return Vote(dict(zip(self._kinds, map(float, shares), strict=True)))

@@ -28,8 +28,9 @@ async def compiled(when: str, embed: Role | None, able: Able) -> tuple[Check, ..
     vote = None
     embed = None if embed is None else innermost(embed)  # a replay is told the checks, not asked for vectors
     if embed is not None and (voters := await _examples.voters(embed, PREPARE_SECONDS)) is not None:
-        vectors = await vectors_of(embed, [watch_intents.compared(when)], EMBED_SECONDS)
-        vote = None if vectors is None else voters.vote(when, vectors[0])
+        text = watch_intents.compared(when)
+        vectors = await vectors_of(embed, [text], EMBED_SECONDS)
+        vote = None if vectors is None else voters.vote(text, vectors[0])
     if vote is None and embed is not None:
         raise CapacityError("what understands conditions is not ready yet; try again", code="not_ready")
     return checks_of(when, vote, able)

@@ -26,6 +26,7 @@ from streamsvc.vision import scenes
 Decider = Literal["rules", "model", "rules_late"]
 
 _PASSAGE = 24  # words that an alert of the model quotes
+_CHARACTERS = 120  # of a screen, the same
 COOLDOWN = 10.0  # seconds after an alert, where the client names none
 MAX_COOLDOWN = 86_400  # seconds
 
@@ -187,6 +188,9 @@ class Watches:
                 )
             case ScreenText():
                 self._check(lambda watch: watch.on_screen_text(unit), unit.stages)
+                quote = " ".join(line.text for line in unit.lines)
+                evidence = Evidence(unit.at, unit.at, "screen", quote[:_CHARACTERS], unit.at)
+                self._ask_model(evidence, unit.arrived, unit.stages)
             case Words():
                 stable = unit.words[: unit.stable]
                 self._check(lambda watch: watch.on_words(stable, unit.arrived), unit.stages)
@@ -201,7 +205,8 @@ class Watches:
                     self._check(lambda watch: watch.on_speech(unit.at, unit.arrived), unit.stages)
 
     def tick(self, now: float) -> None:
-        """Check the watches for silence, at session second `now`."""
+        """Check the watches for silence and for what a still picture lacks, at session second `now`."""
+        self._check(lambda watch: watch.on_still(now, clock.now()))
         if not self._speaking:
             self._check(lambda watch: watch.on_silence(self._speech_end, now, clock.now()))
 

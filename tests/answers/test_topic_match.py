@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from engines import embed
-from streamsvc.answers.topic_match import MAX_QUEUED, MAX_SENTENCE, Passage, TopicMatcher
-from streamsvc.answers.watch_evaluation import TOPIC_SIMILARITY
+from engines import Op, embed, fetch
+from streamsvc.answers.topic_match import MAX_QUEUED, MAX_RANKED, MAX_SENTENCE, Passage, TopicMatcher
+from streamsvc.answers.topic_score import BACKGROUND, ON_TOPIC
 from streamsvc.core import metrics
-from streamsvc.core.config import Models
 from streamsvc.core.errors import WorkerError
+from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence, Word
-from tests.fakes.embed_role import letters_role
-
-MONEY = "He paid forty dollars. He owes the bank a lot."
+from streamsvc.timeline.text_vectors import CHANCE_QUERIES
+from tests.fakes.embed_role import letter_vectors, letters_role
+from tests.fakes.role import FakeRole
 
 
 class Heard:
@@ -61,11 +61,37 @@ async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
     assert [(evidence.start, evidence.end) for _, evidence, _ in heard.reported] == [(0.0, 2.5), (0.0, 21.5)]
     assert [arrived for _, _, arrived in heard.reported] == [0.0, 20.0]
     assert [(sent["kind"], sent["texts"]) for sent in role.payloads("texts")] == [
+        ("query", [*CHANCE_QUERIES]),
+        ("passage", [*BACKGROUND]),
         ("passage", ["A bad bed."]),
         ("query", ["a bed"]),
-        ("passage", ["A bad bed. Dad had a bag!"]),
-    ], "a topic is embedded once"
-    assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.reported)
+        ("passage", ["A bad bed. Dad had a bag!", "Dad had a bag!"]),
+    ], "means and topics are embedded once"
+    assert all(likeness["a bed"] > 0.3 for likeness, _, _ in heard.reported)
+
+
+async def test_what_is_near_is_shown_to_the_cross_encoder_the_nearest_alone() -> None:
+    topics = [f"a bed {letter}" for letter in "abcdefgh"]
+    role = FakeRole({"texts": letter_vectors, "rank": {"scores": np.array([4.0], np.float32)}})
+    heard = Heard(role, *topics, "jig")
+    heard.say("A bad bed. Dad had a bag!")
+    await heard.over()
+    first, second = heard.reported[0][0], heard.reported[1][0]
+    assert len(role.payloads("rank")) == 2 * MAX_RANKED
+    assert role.payloads("rank")[0]["texts"] == ["A bad bed."]
+    raised = sorted(first, key=first.__getitem__)[-MAX_RANKED:]
+    assert {sent["query"] for sent in role.payloads("rank")[:MAX_RANKED]} == set(raised)
+    assert first["jig"] < second["jig"] + 1.0
+
+
+async def test_the_last_sentence_counts_alone_too() -> None:
+    heard = Heard(letters_role(), "a bed")
+    heard.say("Higgig jig fig hij. A bad bed.")
+    await heard.over()
+    alone = Heard(letters_role(), "a bed")
+    alone.say("A bad bed.")
+    await alone.over()
+    assert heard.reported[1][0]["a bed"] >= alone.reported[0][0]["a bed"] - 1e-6
 
 
 async def test_a_sentence_without_an_end_is_cut() -> None:
@@ -117,14 +143,27 @@ async def test_a_topic_without_a_watch_is_forgotten() -> None:
     assert [sorted(likeness) for likeness, _, _ in heard.reported] == [["a bed", "an egg"], ["a bed"]]
 
 
+class Engine:
+    """The embed role with the engine in this process."""
+
+    def __init__(self) -> None:
+        self._ops = embed.load({"models": str(fetch.default_dir())}).ops
+
+    async def call(self, op: str, payload: Payload, **_: Any) -> Payload:
+        engine = self._ops[op]
+        assert isinstance(engine, Op)
+        (result,) = engine.run([payload])
+        assert not isinstance(result, Exception)
+        return dict(result)
+
+
 @pytest.mark.models
-def test_the_real_model_separates_passages_by_topic() -> None:
-    encoder = embed.Encoder(Path(Models().dir) / "models" / embed.DEFAULT)
+async def test_the_real_models_separate_passages_by_topic() -> None:
     topics = ("the price of bread", "the death of bees")
-    said = (
-        "A loaf costs twice what it did. Bakers blame the wheat.",
-        "The bees were all dead. A wasp flew out.",
-        MONEY,
-    )
-    closeness = encoder.vectors(list(topics), "query") @ encoder.vectors(list(said), "passage").T
-    assert (closeness >= TOPIC_SIMILARITY).tolist() == [[True, False, False], [False, True, False]]
+    heard = Heard(Engine(), *topics)
+    heard.say("A loaf costs twice what it did and bakers blame the wheat.")
+    heard.say("We have about ten minutes left.", 20.0)
+    heard.say("The bees were all dead because a wasp flew out.", 40.0)
+    await heard.over()
+    on = [[scores[topic] >= ON_TOPIC for topic in topics] for scores, _, _ in heard.reported]
+    assert [on[0], on[2]] == [[True, False], [False, True]]

@@ -28,7 +28,7 @@ from tests.builders.votes import vote_for
         ("tell me when somebody walks in", "seen", "a person in the picture"),
         ("alert me if there are more than three people", "seen", "at least four persons in the picture"),
         ("when at least two cars are in the picture", "seen", "at least two cars in the picture"),
-        ("exactly five chairs", "seen", "five chairs in the picture"),
+        ("exactly six forks", "seen", "six forks in the picture"),
         ("when a second person appears", "seen", "at least two persons in the picture"),
         ("when somebody leaves", "gone", "no person in the picture any more"),
         ("everybody has left", "gone", "no person in the picture any more"),
@@ -63,6 +63,37 @@ def test_a_quotation_alone_may_be_said_or_written_and_is_never_seen() -> None:
     for vote in (None, vote_for("seen")):
         assert {check.kind for check in checks_of('"quarterly report"', vote, Able())} == {"said", "written"}
     assert checks_of('when "bus" is here', vote_for("seen", written=0.1), Able())[0].kind == "written"
+
+
+def test_two_things_at_once_are_for_a_model_that_sees() -> None:
+    when, vote = "somebody sings while a bus is in view", vote_for("seen")
+    checks = checks_of(when, vote, Able(sees=True, reads=True))
+    assert [(check.kind, check.sees) for check in checks] == [("model", True), ("model", False)]
+    for able in (Able(), Able(reads=True)):
+        with pytest.raises(InvalidRequest, match="two things at once"):
+            checks_of(when, vote, able)
+
+
+@pytest.mark.parametrize(
+    ("when", "kind"),
+    [("while they discuss the offer", "topic"), ("when 'while stocks last' is on the screen", "written")],
+)
+def test_a_word_that_stands_between_no_two_things_joins_none(when: str, kind: Kind) -> None:
+    assert all(check.kind != "model" for check in checks_of(when, vote_for(kind), Able()))
+
+
+def test_what_is_meant_a_model_that_reads_may_find_too_and_what_is_quoted_may_not() -> None:
+    reads = Able(reads=True)
+    cases: tuple[tuple[str, Kind, int], ...] = (
+        ("they talk about rivers", "topic", 1),
+        ("a warning pops up", "written", 1),
+        ("they talk about 'net zero'", "topic", 0),
+        ("somebody says rivers", "said", 0),
+    )
+    for when, kind, models in cases:
+        checks = checks_of(when, vote_for(kind), reads)
+        assert sum(check.kind == "model" for check in checks) == models, when
+        assert all(check.kind != "model" for check in checks_of(when, vote_for(kind), Able())), when
 
 
 def test_checks_survive_a_recording() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamsvc.answers.topic_score import ON_TOPIC
 from streamsvc.answers.watch_conditions import Able, checks_of
-from streamsvc.answers.watch_evaluation import ABSENCE, TOPIC_SIMILARITY, Alert, Watch
+from streamsvc.answers.watch_evaluation import ABSENCE, Alert, Watch
 from streamsvc.answers.watch_intents import Kind
 from streamsvc.core.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
 from tests.builders.votes import vote_for
@@ -85,6 +86,33 @@ def test_gone_fires_after_two_misses_of_an_object_that_was_present() -> None:
     assert alert.evidence[0].start == 10.0
 
 
+def test_gone_fires_where_the_picture_stands_still_after_one_miss() -> None:
+    watch = watch_for("when the car leaves", "gone")
+    for item in (sight(0.0, "car"), sight(10.0)):
+        watch.on_sight(item)
+    stood = [watch.on_still(now, 99.0) for now in (10.5, 12.0, 10.0 + ABSENCE, 14.0)]
+    assert [n for n, alert in enumerate(stood) if alert is not None] == [2]
+    alert = stood[2]
+    assert alert is not None
+    assert (alert.at, alert.arrived, alert.text) == (10.0, 99.0, "No car is shown any more.")
+    assert (alert.evidence[0].start, alert.evidence[0].end) == (0.0, 10.0)
+
+
+def test_what_is_seen_before_a_still_picture_is_long_enough_is_not_gone() -> None:
+    watch = watch_for("when the car leaves", "gone")
+    for item in (sight(0.0, "car"), sight(10.0), sight(11.0, "car")):
+        watch.on_sight(item)
+    assert watch.on_still(20.0, 0.0) is None
+    assert watch_for("when the car leaves", "gone").on_still(20.0, 0.0) is None
+
+
+def test_an_object_that_a_still_picture_lacked_appears_again() -> None:
+    watch = watch_for("when a car appears")
+    alerts = [watch.on_sight(sight(0.0, "car")), watch.on_sight(sight(10.0))]
+    alerts += [watch.on_still(13.0, 0.0), watch.on_sight(sight(20.0, "car"))]
+    assert fired(alerts) == [0.0, 20.0]
+
+
 def test_a_black_picture_fires() -> None:
     watch = watch_for("when the picture goes black", "blank")
     alerts = [watch.on_sight(sight(0.0, "car")), watch.on_sight(sight(1.0, blank=True))]
@@ -134,6 +162,38 @@ def test_said_words_fire_when_all_of_them_are_near_each_other() -> None:
     assert watch.on_words(words("rise", 55.0), 0.0) is None, "the same words fire once"
 
 
+def test_a_compound_is_said_in_whatever_way_it_is_written_down() -> None:
+    for said in ("a tomb stone fell", "two tombstones fell"):
+        alert = watch_for("when tombstones are mentioned", "said").on_words(words(said), 0.0)
+        assert alert is not None, said
+    assert watch_for("when tombstones are mentioned", "said").on_words(words("stone tomb"), 0.0) is None
+
+
+def test_a_long_phrase_is_said_where_its_letters_are_nearly_these() -> None:
+    watch = watch_for("when 'woollen blankets' are mentioned", "said")
+    alert = watch.on_words(words("he bought wool and blankets"), 0.0)
+    assert alert is not None
+    assert alert.text == 'Said: "wool and blankets"'
+    for other in ("he bought cotton blankets", "woollen things", "blankets woollen"):
+        assert watch_for("'yellow blankets' are mentioned", "said").on_words(words(other), 0.0) is None
+
+
+def test_short_words_are_said_as_they_are_written() -> None:
+    watch = watch_for("when they mention the word cart", "said")
+    assert watch.on_words(words("let us start with the chart of that part"), 0.0) is None
+
+
+def test_what_the_rules_have_told_the_model_does_not_tell_again() -> None:
+    watch = watch_for("when they mention rivers", "said")
+    told = watch.on_words(words("the rivers rose", 10.0), 0.0)
+    assert told is not None
+    of_it = Alert("Rivers.", 12.5, 0.0, (Evidence(9.0, 12.5, "speech", "the rivers rose"),), "model")
+    assert watch.on_model(True, of_it) is None
+    later = Alert("Rivers.", 42.5, 0.0, (Evidence(40.0, 42.5, "speech", "they flood"),), "model")
+    assert watch.on_model(False, later) is None
+    assert watch.on_model(True, later) is not None
+
+
 def passage(start: float) -> Evidence:
     return Evidence(start, start + 5.0, "speech", "He paid forty dollars. He owes the bank.")
 
@@ -141,7 +201,7 @@ def passage(start: float) -> Evidence:
 def test_a_topic_fires_when_it_comes_up_and_not_while_it_lasts() -> None:
     watch = watch_for("when someone talks about money", "topic")
     alerts = [
-        watch.on_topic({"money": TOPIC_SIMILARITY + above}, passage(10.0 * n), 0.0)
+        watch.on_topic({"money": ON_TOPIC + above}, passage(10.0 * n), 0.0)
         for n, above in enumerate((-0.2, 0.1, 0.0, -0.1, 0.1, -0.2, -0.2, -0.2, 0.1))
     ]
     assert fired(alerts) == [15.0, 85.0]

@@ -13,6 +13,7 @@ import pytest
 from streamsvc.answers.watch_conditions import Able
 from streamsvc.answers.watch_evaluation import Alert
 from streamsvc.answers.watch_model import AGE, PACE, Candidate, WatchModel
+from streamsvc.answers.watch_model import LINES as LINES_SHOWN
 from streamsvc.core import clock
 from streamsvc.core.context import Roles
 from streamsvc.core.errors import WorkerError
@@ -91,6 +92,26 @@ def test_the_model_decides_by_the_newest_lines(virtual: asyncio.Runner, holds: b
         assert "line 4" not in str(asked["items"])
         assert "when a cat appears" in asked["question"]
         assert asked["aside"]
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(("end", "shown"), [(20.0, True), (12.5, False)], ids=["open", "told already"])
+def test_what_is_said_in_an_open_caption_stands_after_the_lines(
+    virtual: asyncio.Runner, end: float, shown: bool
+) -> None:
+    async def main() -> None:
+        bench = Bench(says(True))
+        model = bench.start()
+        said = Evidence(11.0, end, "speech", "the bridge\nis closed.")
+        alert = Alert("It.", end, clock.now(), (said,), "model")
+        await while_running(
+            model, 1.0, lambda: model.put(Candidate("w", "it", alert, (), sees=False, by_rules=False))
+        )
+        (asked,) = [call.payload for call in bench.think.calls]
+        texts = [item["text"] for item in asked["items"]]
+        assert texts[-1] == ("[13] 0:12 said: the bridge is closed." if shown else "[12] 0:12 said: line 12")
+        assert len(texts) == LINES_SHOWN
 
     virtual.run(main())
 

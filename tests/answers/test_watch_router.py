@@ -30,6 +30,22 @@ async def test_a_condition_becomes_the_checks_of_its_kind() -> None:
     assert (check.kind, check.seconds) == ("silence", 3.0)
 
 
+async def test_a_condition_is_normalised_once_for_its_vector_and_its_vote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    role = watching_role()
+    assert await watch_router.prepare(role)
+    plain, normalised = watch_intents.compared, list[str]()
+
+    def counted(when: str) -> str:
+        normalised.append(when)
+        return plain(when)
+
+    monkeypatch.setattr(watch_intents, "compared", counted)
+    await watch_router.compiled("a bus appears", role, Able())
+    assert normalised == ["a bus appears"]
+
+
 async def test_without_a_model_of_vectors_labels_are_understood() -> None:
     (check,) = await watch_router.compiled("a bus", None, Able())
     assert check.label == "bus"

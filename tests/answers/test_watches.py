@@ -7,13 +7,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamsvc.answers import watches
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, config
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, NotFound
-from streamsvc.core.types import Evidence, Speech, Word, Words
+from streamsvc.core.types import Box, Evidence, Sight, Speech, Word, Words
 from streamsvc.core.units import AlertFired
 from streamsvc.events import webhook
 from streamsvc.events.webhook import signature
@@ -25,7 +26,7 @@ from tests.fakes.role import FakeRole
 
 
 def embed_role() -> FakeRole:
-    return watching_role(says="said", nobody="silence", starts="speech", talk="topic")
+    return watching_role(says="said", nobody="silence", starts="speech", talk="topic", gone="gone")
 
 
 @pytest.fixture
@@ -118,6 +119,21 @@ async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fir
     assert [fired.watch_id for fired in host.of(AlertFired)] == [one["id"]]
     with pytest.raises(NotFound):
         made.remove(one["id"])
+    made.close()
+    await task
+
+
+async def test_time_tells_that_a_still_picture_lacks_what_was_shown() -> None:
+    host = RecordingHost()
+    made, task = await running(host)
+    await made.add("when the cat is gone", 0.0)
+    for at, boxes in ((1.0, (Box("cat", 0.9, 0, 0, 1, 1),)), (10.0, ())):
+        made.take(Sight("s", "main", at, at, np.zeros(2, np.float32), (), boxes))
+    made.tick(11.0)
+    assert host.units == []
+    made.tick(13.0)
+    (fired,) = host.of(AlertFired)
+    assert fired.text == "No cat is shown any more."
     made.close()
     await task
 

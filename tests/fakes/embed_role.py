@@ -13,13 +13,15 @@ from streamsvc.core.errors import WorkerError
 from streamsvc.core.roles import Payload
 from tests.fakes.role import FakeRole
 
+NO_RANKER = WorkerError("there is no cross-encoder")
+
 
 def letter_vectors(payload: Payload) -> Payload:
     """Op `texts`: how often each letter of "abcdefghij" occurs, normalised."""
     rows = np.array(
         [[text.count(letter) for letter in "abcdefghij"] for text in payload["texts"]], np.float32
     )
-    return {"vectors": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
+    return {"vectors": rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)}
 
 
 def word_vectors(payload: Payload) -> Payload:
@@ -43,7 +45,9 @@ def _words(text: str) -> set[str]:
 
 def letters_role(*failures: Exception, gate: asyncio.Event | None = None) -> FakeRole:
     """A role of `letter_vectors`. Its first calls fail with `failures`; each waits until `gate` is set."""
-    return FakeRole({"texts": [*failures, letter_vectors]}, gates={"texts": gate} if gate else {})
+    return FakeRole(
+        {"texts": [*failures, letter_vectors], "rank": NO_RANKER}, gates={"texts": gate} if gate else {}
+    )
 
 
 def routing_role(**intent_of: str) -> FakeRole:
@@ -61,7 +65,7 @@ def routing_role(**intent_of: str) -> FakeRole:
         ]
         return {"vectors": np.eye(len(names), dtype=np.float32)[[names.index(kind) for kind in kinds]]}
 
-    return FakeRole({"texts": texts, "rank": WorkerError("there is no cross-encoder")})
+    return FakeRole({"texts": texts, "rank": NO_RANKER})
 
 
 def watching_role(**kind_of: str) -> FakeRole:
@@ -83,4 +87,4 @@ def watching_role(**kind_of: str) -> FakeRole:
         ]
         return {"vectors": np.eye(len(names), dtype=np.float32)[[names.index(kind) for kind in kinds]]}
 
-    return FakeRole({"texts": texts})
+    return FakeRole({"texts": texts, "rank": NO_RANKER})
