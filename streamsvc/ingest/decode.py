@@ -309,11 +309,11 @@ def pixels(frame: VideoFrame, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return handle.pixels(shape)
     width, height = frame.orientation.size(shape[1], shape[0])
     if len(shape) == 2:
-        gray = handle.reformat(width=width, height=height, format="gray", interpolation="AREA")
+        gray = handle.reformat(width=width, height=height, format="gray", interpolation="AREA", threads=1)
         return frame.orientation.apply(_plane(gray))
     if (width, height) != (handle.width, handle.height):
-        handle = handle.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    return frame.orientation.apply(handle.to_ndarray(format="rgb24"))
+        handle = handle.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1)
+    return frame.orientation.apply(handle.to_ndarray(format="rgb24", threads=1))
 
 
 def _plane(picture: Any) -> NDArray[np.uint8]:

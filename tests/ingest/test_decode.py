@@ -317,3 +317,16 @@ def test_a_very_tall_picture_has_a_small_thumbnail(tmp_path: Path) -> None:
     frame = VideoFrame("s", "main", 0.0, 0.0, picture, 16, 4096)
     assert thumbnail(frame, 40).shape == (160, 40)
     assert Image.open(io.BytesIO(jpeg(frame, max_width=64))).height == 256
+
+
+def test_no_threads_are_made_for_a_picture() -> None:
+    """Each picture would keep those of its own scaling: their stacks fill the address space of a source."""
+    tasks = Path("/proc/self/task")
+    before = len(list(tasks.iterdir()))
+    pictures = [VideoFrame("s", "main", 0.0, 0.0, av.VideoFrame(640, 360, "yuv420p"), 640, 360)]
+    pictures += [replace(pictures[0], handle=av.VideoFrame(640, 360, "yuv420p")) for _ in range(4)]
+    for picture in pictures:
+        thumbnail(picture, 40)
+        jpeg(picture)
+        jpeg(picture, 320)
+    assert len(list(tasks.iterdir())) == before
