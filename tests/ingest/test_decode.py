@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -319,14 +321,12 @@ def test_a_very_tall_picture_has_a_small_thumbnail(tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(jpeg(frame, max_width=64))).height == 256
 
 
-def test_no_threads_are_made_for_a_picture() -> None:
+@pytest.mark.parametrize("made", [thumbnail, jpeg, partial(jpeg, max_width=320)])
+def test_no_threads_are_made_for_a_picture(made: Callable[[VideoFrame], object]) -> None:
     """Each picture would keep those of its own scaling: their stacks fill the address space of a source."""
     tasks = Path("/proc/self/task")
     before = len(list(tasks.iterdir()))
-    pictures = [VideoFrame("s", "main", 0.0, 0.0, av.VideoFrame(640, 360, "yuv420p"), 640, 360)]
-    pictures += [replace(pictures[0], handle=av.VideoFrame(640, 360, "yuv420p")) for _ in range(4)]
-    for picture in pictures:
-        thumbnail(picture, 40)
-        jpeg(picture)
-        jpeg(picture, 320)
+    handles = [av.VideoFrame(640, 360, "yuv420p") for _ in range(5)]
+    for handle in handles:
+        made(VideoFrame("s", "main", 0.0, 0.0, handle, 640, 360))
     assert len(list(tasks.iterdir())) == before
