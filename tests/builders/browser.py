@@ -70,7 +70,7 @@ def opening(browser: Browser, origin: str) -> Iterator[Open]:
     yield open_
     for context in contexts:
         context.close()
-    assert faults == []
+    assert not faults, faults
 
 
 def wait_for(page: Page, condition: Callable[[], bool]) -> None:

@@ -131,5 +131,13 @@ def site(address: str, port: int = 0, tls: ssl.SSLContext | None = None) -> Iter
 @contextlib.contextmanager
 def two_sites() -> Iterator[tuple[Site, Site]]:
     """One at PUBLIC, one at INSIDE, at the same port."""
-    with site(PUBLIC) as public, site(INSIDE, public.port) as inside:
+    with contextlib.ExitStack() as stack:
+        for last in (False,) * 9 + (True,):
+            public = stack.enter_context(site(PUBLIC))
+            try:
+                inside = stack.enter_context(site(INSIDE, public.port))
+                break
+            except OSError:  # taken there: another one
+                if last:
+                    raise
         yield public, inside
