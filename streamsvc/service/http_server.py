@@ -28,6 +28,7 @@ _RESERVED = 256  # descriptors that stay free for sessions, workers and files
 _LINGER_SECONDS = (
     2.0  # in which the rest of a body is dropped after its answer, so that the client reads that
 )
+_GULP_SECONDS = 0.25  # between two looks at such a rest
 _LOG_SECONDS = 10.0  # between two lines about refused connections
 
 
@@ -118,6 +119,8 @@ class LimitedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass data on, and wait while the header of a request is incomplete."""
         if self._lingers:
+            self.transport.pause_reading()  # read now and then: a fast sender would take the loop's time
+            self.loop.call_later(_GULP_SECONDS, self._read_on)
             return
         before = self.cycle
         super().data_received(data)
@@ -136,6 +139,10 @@ class LimitedProtocol(H11Protocol):
             self._lingers = True
             self.cycle.body.clear()
             self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """The connection is a WebSocket's from now on."""
