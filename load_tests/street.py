@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from load_tests.serve_process import Serve
+from tests.builders.turn_server import coturn_command
 
 SERVICE, PUBLIC, WATCHED, PUBLISHER = "10.77.1.2", "203.0.113.1", "10.77.3.2", "10.77.2.2"
 PORT, PORTS = 8080, "50000-50007"
@@ -139,11 +140,9 @@ class ServeInside(Serve):
 @contextlib.contextmanager
 def coturn(name: str, folder: Path, secret: str) -> Iterator[None]:
     """Debian's TURN server at PUBLIC within a namespace, with credentials of a secret."""
-    arguments = f"""-n --use-auth-secret --static-auth-secret={secret} --realm=example.org --no-cli
-        --no-tls --no-dtls --listening-ip={PUBLIC} --relay-ip={PUBLIC} --listening-port={TURN_PORT}
-        --pidfile={folder}/turn.pid --userdb={folder}/turn.db --log-file=stdout""".split()
+    command = inside(name, *coturn_command(folder, PUBLIC, TURN_PORT, secret))
     with (folder / "turn.log").open("wb") as log:
-        process = subprocess.Popen(inside(name, "turnserver", *arguments), stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         time.sleep(1.0)
         yield

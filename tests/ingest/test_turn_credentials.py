@@ -22,6 +22,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import Ingest, Limits, Turn
 from streamsvc.ingest.peer import FrameSink, answer, configured
 from streamsvc.ingest.turn_credentials import credentials, links
+from tests.builders.turn_server import coturn_command
 
 OFFER = (Path(__file__).parents[1] / "fixtures" / "obs.sdp").read_text()
 SECRET = "a-secret-of-a-turn-server"
@@ -59,12 +60,9 @@ async def coturn(folder: Path) -> AsyncIterator[int]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = f"""--use-auth-secret --static-auth-secret={SECRET} --realm=example.org
-        --no-cli --no-tls --no-dtls --listening-ip=127.0.0.1 --relay-ip=127.0.0.1 --listening-port={port}
-        --allow-loopback-peers --pidfile={folder}/pid --log-file=stdout
-        --userdb={folder}/db --no-stdout-log""".split()
+    command = [*coturn_command(folder, "127.0.0.1", port, SECRET), "--allow-loopback-peers"]
     process = await asyncio.create_subprocess_exec(
-        "turnserver", "-n", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         for _ in range(100):
