@@ -38,7 +38,7 @@ _CREDENTIALS = (401, 403, 431, 437, 438, 441)  # STUN error codes (RFC 8489, RFC
 
 @dataclass(frozen=True, slots=True)
 class IceServer:
-    """One server. `transport`: "udp", "tcp" or "tls"; STUN is asked by UDP. `turn`: its secret."""
+    """One server. `transport`: "udp", "tcp" or "tls"; STUN is asked by UDP. `turn`: with its secret."""
 
     scheme: str  # "stun" or "turn"
     host: str
@@ -61,15 +61,15 @@ class IceServers:
 
     def __init__(self, urls: Sequence[str], seconds: float = SECONDS, turn: Turn | None = None) -> None:
         self._seconds = seconds
-        timed = turn or Turn()
+        turn = turn or Turn()
         self._left_out: dict[IceServer, float] = {}  # until then, monotonic seconds
         self._servers: list[IceServer] = []
-        for url, secret in [*((url, None) for url in urls), *((url, timed) for url in timed.urls)]:
+        for url, shared in [*((url, None) for url in urls), *((url, turn) for url in turn.urls)]:
             server = parse(url)
             if server is None:
                 log.warning("ice_server.malformed", scheme=url.partition(":")[0][:8], reason="url")
             else:
-                self._servers.append(replace(server, turn=secret))
+                self._servers.append(replace(server, turn=shared))
 
     async def gather(self, connection: Connection) -> list[Candidate]:
         """Candidates of the servers that answer in time; never raises for a server's sake.

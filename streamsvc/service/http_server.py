@@ -28,7 +28,7 @@ _RESERVED = 256  # descriptors that stay free for sessions, workers and files
 _LINGER_SECONDS = (
     2.0  # in which the rest of a body is dropped after its answer, so that the client reads that
 )
-_GULP_SECONDS = 0.25  # between two looks at such a rest
+_DISCARD_INTERVAL = 0.25  # seconds between two reads of such a rest
 _LOG_SECONDS = 10.0  # between two lines about refused connections
 
 
@@ -120,7 +120,7 @@ class LimitedProtocol(H11Protocol):
         """Pass data on, and wait while the header of a request is incomplete."""
         if self._lingers:
             self.transport.pause_reading()  # read now and then: a fast sender would take the loop's time
-            self.loop.call_later(_GULP_SECONDS, self._read_on)
+            self.loop.call_later(_DISCARD_INTERVAL, self._read_on)
             return
         before = self.cycle
         super().data_received(data)
