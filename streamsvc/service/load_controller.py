@@ -22,7 +22,7 @@ from streamsvc.core.config import Budget, Settings
 from streamsvc.core.degradation import ALL_LEVELS, WorkRate
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_policy
-from streamsvc.service.engine_table import NO_SIGHT
+from streamsvc.service.engine_table import engines_of
 from streamsvc.service.load_policy import Load, LoadState
 
 log = structlog.get_logger()
@@ -37,11 +37,10 @@ def levels_of(settings: Settings) -> tuple[int, ...]:
 
     An endpoint reads nothing along, and captions of scenes by a model are off unless they are asked for.
     """
-    embedded = settings.models.profile == "embedded"
-    own = embedded and settings.think.sees != NO_SIGHT  # it reads pictures along, captions or not
+    own = "sight" in engines_of(settings)  # it reads pictures along, captions or not
     return degradation.levels_in_use(
         screen_text=settings.see.ocr,
-        sight=own or (settings.think.scenes and not embedded),
+        sight=own or settings.think.scenes,
         reading=settings.models.profile != "remote" and settings.think.model != "none",
     )
 
