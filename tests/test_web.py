@@ -287,6 +287,24 @@ def test_a_missing_token_is_asked_for_and_not_tried_again_and_again(open_page: O
     assert len(fake.connections) == 1
 
 
+def test_a_description_that_comes_after_the_refusal_is_let_go(open_page: Open, fake: Fake) -> None:
+    """The server's word on a session is still being read when its socket is refused."""
+    fake.token = "aaa.bbb.ccc"
+    page = open_page(allowed=("401",))
+    page.add_init_script("""
+        const read = Response.prototype.json;
+        Response.prototype.json = async function () {
+            await new Promise((resolve) => setTimeout(resolve, 400));
+            window.read = true;
+            return read.call(this);
+        };""")
+    page.goto("about:blank")
+    page.goto(f"{fake.origin}/#session={SESSION}")
+    expect(page.locator("#error-text")).to_have_text("This session needs a token.")
+    wait_for(page, lambda: bool(page.evaluate("window.read")))
+    page.wait_for_timeout(100)  # what is thrown after it is a fault of the page
+
+
 def test_a_source_address_makes_a_session_and_a_refusal_is_shown(open_page: Open, fake: Fake) -> None:
     page = open_page(allowed=("403",))
     page.get_by_text("Address", exact=True).click()

@@ -15,7 +15,9 @@ export class Addresses {
 
   /** Show the addresses of the session. */
   show() {
-    const { id, name: door, token } = this.find();
+    const session = this.find();
+    if (!session) return; // left while tokens were asked for
+    const { id, name: door, token } = session;
     const name = encodeURIComponent(door || id); // under its name each later broadcast is found too
     const view = this.tokens ? `token=${this.tokens.view}` : "";
     $("overlay-url").value = `${ROOT}overlay/${name}?lines=2${view && `#${view}`}`;

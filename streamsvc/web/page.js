@@ -179,9 +179,10 @@ function watch(id, { mine = false, tab = "" } = {}) {
 
 /** What the server says of the session, beside what its log says: a log that was cut off has no end. */
 async function describe(current) {
-  const response = await request(sessionPlace(current.id), { token: current.token }).catch(() => null);
-  if (!response || current !== session) return;
-  const { id, name, state } = await response.json();
+  const read = async () => (await request(sessionPlace(current.id), { token: current.token })).json();
+  const described = await read().catch(() => null);
+  if (!described || current !== session) return; // left or refused meanwhile
+  const { id, name, state } = described;
   current.name = name;
   $("session-name").textContent = name || id;
   addresses.show();

@@ -35,6 +35,7 @@ export class Search {
     let said = "";
     try {
       const hits = await (await request(url, { token: session.token })).json();
+      if (this.find() !== session) return; // left meanwhile
       $("found-list").replaceChildren(...hits.map((hit) => this._row(hit)));
       said = hits.length ? `${hits.length} place${hits.length > 1 ? "s" : ""}, the best first` : "Nothing like it was said or shown.";
     } catch (error) {

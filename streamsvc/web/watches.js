@@ -20,9 +20,10 @@ export class Watches {
   async load() {
     const session = this.find();
     if (!session) return;
-    const response = await request(sessionPlace(session.id, "/watches"), { token: session.token }).catch(() => null);
-    if (!response || this.find()?.id !== session.id) return;
-    this.chips.replaceChildren(...(await response.json()).map((watch) => this._chip(watch)));
+    const read = async () => (await request(sessionPlace(session.id, "/watches"), { token: session.token })).json();
+    const watches = await read().catch(() => null);
+    if (!watches || this.find() !== session) return;
+    this.chips.replaceChildren(...watches.map((watch) => this._chip(watch)));
   }
 
   /** alert.fired. `fresh`: it happened now, and is no old one that is sent again. */

@@ -1,0 +1,57 @@
+"""Settings of media that come in: doors, sources, keyframe sampling; and what every group of settings is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from streamsvc.core import web_address
+
+
+class Group(BaseModel):
+    """A group of settings: immutable; an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Turn(Group):
+    """TURN servers that take credentials made of a shared secret (coturn: use-auth-secret)."""
+
+    urls: tuple[str, ...] = ()
+    secret: SecretStr | None = None
+    seconds: int = Field(86_400, ge=60)  # that credentials hold
+
+
+class Ingest(Group):
+    """Media input: WebRTC and sources."""
+
+    ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
+    turn: Turn = Turn()
+    udp_ports: Annotated[str, AfterValidator(web_address.checked_ports)] = ""  # "50000-50100", for media
+    advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
+    ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
+    loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
+    handshake_seconds: float = 10.0
+    stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
+    close_seconds: float = 10.0  # without them: the peer is closed
+    resume_seconds: float = 30.0  # after that the session still accepts a publisher
+    start_kbps: int = 1500  # x-google-start-bitrate in the answer
+    reorder_packets: int = 3  # fewest audio packets behind a hole until it counts as lost
+    open_seconds: float = 8.0  # connection time limit of a URL
+    sandbox: Literal["auto", "require", "off"] = "auto"  # of the process that reads a file or URL
+    reconnects: int = 5  # of a live URL, with backoff
+    audio_seconds: float = Field(5.0, gt=0)  # size of the queue of encoded audio
+    video_ring: int = 120  # encoded frames (4 s at 30 a second)
+
+
+class Sample(Group):
+    """Keyframe sampling."""
+
+    min_interval: float = 0.5  # seconds between keyframes; halved during speech and after a question
+    max_interval: float = 10.0  # seconds between keyframes of slow, steady change; halved likewise
+    scene_threshold: float = 0.08  # share of the picture that must change
+    budget: float = Field(1.0, gt=0)  # mean keyframes a second, per session; refusals are counted and retried
+    budget_all: float = Field(4.0, gt=0)  # mean keyframes a second, all sessions
+    burst: int = Field(5, ge=1)  # token bucket size of both budgets
+    probe_fps: float = 5.0  # pictures compared per second
