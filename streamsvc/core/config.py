@@ -119,7 +119,7 @@ class Hear(Group):
     device: Literal["cpu", "cuda"] = "cpu"  # of CTranslate2; on a GPU in float16, else in int8
     language: str | None = None  # None: English for *.en models, else detected
     translate: bool = False  # a second caption track in English; needs a multilingual model
-    replace: Phrases = {}  # replacements in captions; a session may add its own
+    replace: Phrases = Field({})  # replacements in captions; a session may add its own
     screen_vocabulary: bool = True  # names and rare words on the screen are expected in speech; English alone
     step: float = 0.38  # seconds between decode steps
     beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
