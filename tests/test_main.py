@@ -105,14 +105,18 @@ def test_a_file_without_sound_is_refused_before_the_models_load(
     assert f"{silent} has no sound" in error_of(arguments, monkeypatch, capfd)
 
 
-def test_freed_memory_is_returned_at_every_interval(
+def test_what_is_loaded_is_frozen_once_and_freed_memory_returned_at_every_interval(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    frozen: list[float] = []
     times: list[float] = []
+    monkeypatch.setattr("streamsvc.core.malloc.freeze", lambda: frozen.append(clock.now()))
     monkeypatch.setattr("streamsvc.core.malloc.trim", lambda: times.append(clock.now()))
     with pytest.raises(TimeoutError):
-        virtual.run(asyncio.wait_for(command_line.trim_memory(), 2.5 * command_line.TRIM_INTERVAL))
+        virtual.run(asyncio.wait_for(command_line.tend_memory(), 2.5 * command_line.TRIM_INTERVAL))
     assert len(times) == 2
+    assert len(frozen) == 1
+    assert frozen[0] < times[0]
 
 
 @pytest.mark.models

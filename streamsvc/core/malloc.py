@@ -1,9 +1,13 @@
-"""glibc malloc tuning: return freed memory to the system. No-op with another C library."""
+"""Memory of a process that runs for long: freed memory goes back to the system, garbage collections stay short.
+
+What is glibc's is a no-op with another C library.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 MMAP_THRESHOLD = 16 * 1024  # bytes; glibc begins at 128 KiB, and raises it when a larger block is freed
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
@@ -24,3 +28,12 @@ def trim() -> None:
     """Return freed heap memory to the system: hundreds of megabytes after loading models."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def freeze() -> None:
+    """Leave all objects of now out of garbage collections.
+
+    A full collection walks every object: 120,000 of imported modules alone stall the event loop by 90 ms.
+    """
+    gc.collect()
+    gc.freeze()

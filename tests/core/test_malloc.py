@@ -65,3 +65,17 @@ def test_trim_returns_freed_memory_within_the_heap() -> None:
 def test_large_blocks_do_not_fragment_the_heap() -> None:
     assert measure(MIXED, "together")[0] > 50.0, "MB: otherwise this test shows nothing"
     assert measure(MIXED, "mapped")[0] < 5.0
+
+
+def test_what_is_frozen_is_left_out_of_collections() -> None:
+    script = """
+import gc
+from streamsvc.core import malloc
+loaded = [[] for _ in range(100_000)]
+before = len(gc.get_objects())
+malloc.freeze()
+print(before, len(gc.get_objects()))
+"""
+    before, after = measure(script)
+    assert before > 100_000
+    assert after < 1000
