@@ -1,4 +1,4 @@
-"""Memory of a process that runs for long: freed memory goes back to the system, garbage collections stay short.
+"""Memory of a long-lived process: freed memory goes back to the system, garbage collections stay short.
 
 What is glibc's is a no-op with another C library.
 """
