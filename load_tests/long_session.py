@@ -42,7 +42,7 @@ from load_tests import question_words, report
 from load_tests.long_session_figures import SERVING, Result, sample, table, verdict
 from load_tests.question_words import distinctive, span_of, spread_out, words_of
 from load_tests.worker_models import CachedRole, WorkerProcesses
-from streamsvc.__main__ import trim_memory
+from streamsvc.__main__ import tend_memory
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.config import Settings
@@ -292,7 +292,7 @@ async def _run(
 
     background = [
         asyncio.create_task(sampling()),
-        asyncio.create_task(trim_memory()),
+        asyncio.create_task(tend_memory()),
     ]  # the latter as in `serve`
     at = 0.0
     early: asyncio.Task[list[dict[str, Any]]] | None = None

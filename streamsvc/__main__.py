@@ -34,6 +34,7 @@ from streamsvc.service import app as http_app
 from streamsvc.service import doctor as doctor_checks
 from streamsvc.service import terminal
 from streamsvc.service.certificate import certificate
+from streamsvc.service.http_server import Listener
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions
@@ -182,12 +183,12 @@ async def _first(*awaitables: Any) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns TCP_NODELAY on: an answer on a kept connection is 40 ms earlier.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         listener.bind((host, port))
-        listener.listen(128)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise ConfigError(

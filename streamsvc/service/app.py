@@ -44,7 +44,7 @@ from streamsvc.service.compat import routes as compat_routes
 from streamsvc.service.compat.websocket import deny
 from streamsvc.service.cors import Cors
 from streamsvc.service.engine_table import think_model
-from streamsvc.service.http_server import Connections, protocol_with
+from streamsvc.service.http_server import ACCEPTED_AT_ONCE, Connections, protocol_with
 from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.refusal_log import RefusalLog, route_of
@@ -325,7 +325,7 @@ async def listening(
             uvicorn.Config(
                 build(service, connections),
                 http=protocol_with(connections),
-                backlog=128,
+                backlog=ACCEPTED_AT_ONCE,
                 proxy_headers=bool(trusted),  # uvicorn's default believes whatever comes from loopback
                 forwarded_allow_ips=list(trusted),
                 ws=websocket_with(settings.limits),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from streamsvc.service.websocket_server import ABORT
 
 log = structlog.get_logger()
 Address = tuple[str, int]
+WAITING, ACCEPTED_AT_ONCE = 128, 8  # connections
 _RESERVED = 256  # descriptors that stay free for sessions, workers and files
 _LINGER_SECONDS = (
     2.0  # in which the rest of a body is dropped after its answer, so that the client reads that
@@ -48,6 +50,7 @@ class Connections:
         self._proxies = proxies
         self._open: dict[Address, asyncio.Transport] = {}
         self._anonymous: set[Address] = set()
+        self._anonymous_of: Counter[str] = Counter()  # by host
         self._most_per_token = limits.connections_per_token
         self._tokens: dict[Address, str] = {}  # of connections that have shown one
         self._logged_at = -_LOG_SECONDS
@@ -55,16 +58,23 @@ class Connections:
 
     def admit(self, address: Address, transport: asyncio.Transport) -> bool:
         """Count a new connection; False: it is one too many and has been aborted."""
-        self._forget_closed()
-        anonymous = Counter(host for host, _ in self._anonymous)[address[0]]
-        if len(self._open) >= self._most:
-            return self._refuse(transport, "total")
-        if address[0] not in self._proxies and anonymous >= self._most_per_address:
-            return self._refuse(transport, "address")
+        limit = self._limit_of(address[0])
+        if limit:  # closed ones are still among them: to look through all at each connection takes long
+            self._forget_closed()
+            limit = self._limit_of(address[0])
+        if limit:
+            return self._refuse(transport, limit)
         self._open[address] = transport
         if address[0] not in self._proxies:
             self._anonymous.add(address)
+            self._anonymous_of[address[0]] += 1
         return True
+
+    def _limit_of(self, host: str) -> str:
+        """The limit that one more connection of a host would exceed; "": none."""
+        if len(self._open) >= self._most:
+            return "total"
+        return "address" if self._anonymous_of[host] >= self._most_per_address else ""
 
     def authenticated(self, address: Address | None, share: str = "") -> None:
         """A request of this connection had a valid token. `share`: whose it is; "": there are no shares.
@@ -83,13 +93,20 @@ class Connections:
                     code="too_many_of_token",
                 )
             self._tokens[address] = share
-        self._anonymous.discard(address)
+        self._is_known(address)
+
+    def _is_known(self, address: Address) -> None:
+        if address in self._anonymous:
+            self._anonymous.discard(address)
+            self._anonymous_of[address[0]] -= 1
+            if not self._anonymous_of[address[0]]:
+                del self._anonymous_of[address[0]]
 
     def _forget_closed(self) -> None:
         """Forget what is closed. A WebSocket takes its transport over, so no protocol tells of its end."""
         for address in [address for address, transport in self._open.items() if transport.is_closing()]:
             del self._open[address]
-            self._anonymous.discard(address)
+            self._is_known(address)
             self._tokens.pop(address, None)
 
     def _refuse(self, transport: asyncio.Transport, limit: str) -> bool:
@@ -101,6 +118,17 @@ class Connections:
             self._logged_at, self._refused = now, 0
         transport.abort()
         return False
+
+
+class Listener(socket.socket):
+    """A socket on which more connections may wait than are accepted in one go.
+
+    asyncio accepts as many at once as it lets wait: a hundred stalled everything else for 90 ms.
+    """
+
+    def listen(self, backlog: int = ACCEPTED_AT_ONCE) -> None:
+        """See socket.listen; WAITING connections may wait."""
+        super().listen(max(backlog, WAITING))
 
 
 class LimitedProtocol(H11Protocol):

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import resource
+import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,7 +19,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import http_server
-from streamsvc.service.http_server import Connections, protocol_with
+from streamsvc.service.http_server import ACCEPTED_AT_ONCE, Connections, Listener, protocol_with
 from tests.builders.http_server import listening
 
 
@@ -257,3 +259,40 @@ async def test_what_is_no_http_after_an_answer_closes_the_connection_without_a_s
         assert rest == b""
         assert faults == []
         await client.close()
+
+
+class CountedListener(Listener):
+    """Notes in which pass of the event loop each connection is accepted."""
+
+    passes: list[int]
+    now = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """See socket.accept."""
+        accepted = super().accept()
+        self.passes.append(self.now)
+        return accepted
+
+
+async def test_many_that_come_at_once_wait_and_are_accepted_in_parts() -> None:
+    handled: asyncio.Queue[None] = asyncio.Queue()
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+        handled.put_nowait(None)
+
+    with CountedListener() as listener, contextlib.ExitStack() as clients:
+        listener.passes = []
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        for _ in range(100):  # nobody accepts them yet
+            clients.enter_context(socket.create_connection(listener.getsockname(), timeout=5))
+        async with await asyncio.start_server(close, sock=listener, backlog=ACCEPTED_AT_ONCE):
+            while len(listener.passes) < 100:
+                await asyncio.sleep(0)
+                listener.now += 1
+            for _ in range(100):
+                await handled.get()
+    assert max(Counter(listener.passes).values()) < 20
