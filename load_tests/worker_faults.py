@@ -95,9 +95,12 @@ class Faults:
 
     async def cause(self, worker: str, kind: str) -> Fault:
         """Cause one fault and wait until all is well again."""
+        number = signal.SIGKILL if kind == "kill" else signal.SIGSTOP
+        while worker != "none" and not _signalled(self._server.workers()[worker], number):
+            await asyncio.sleep(
+                _POLL
+            )  # it has just ended: on a busy machine one that answers too late is killed
         began = time.monotonic()
-        if worker != "none":
-            os.kill(self._server.workers()[worker], signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
         told, captions, (unready, back) = await asyncio.gather(
             self._reader.until(lambda one: _says(one, "session.degraded"), PATIENCE, began)
             if worker != "none"
@@ -158,6 +161,15 @@ def questions_of(recording: Path) -> list[str]:
     truth = recording.with_suffix(".json")
     asked = json.loads(truth.read_text(encoding="utf-8")).get("qa") if truth.is_file() else None
     return [question["question"] for question in asked or ()] or ["What was said last?"]
+
+
+def _signalled(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; False: the process is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def _nothing() -> None:
