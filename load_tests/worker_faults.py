@@ -95,11 +95,8 @@ class Faults:
 
     async def cause(self, worker: str, kind: str) -> Fault:
         """Cause one fault and wait until all is well again."""
-        number = signal.SIGKILL if kind == "kill" else signal.SIGSTOP
-        while worker != "none" and not _signalled(self._server.workers()[worker], number):
-            await asyncio.sleep(
-                _POLL
-            )  # it has just ended: on a busy machine one that answers too late is killed
+        if worker != "none":
+            await self._signal(worker, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
         began = time.monotonic()
         told, captions, (unready, back) = await asyncio.gather(
             self._reader.until(lambda one: _says(one, "session.degraded"), PATIENCE, began)
@@ -111,6 +108,14 @@ class Faults:
         return Fault(
             worker, kind, _after(told, began), unready, _after(captions, began), back, await self.lives()
         )
+
+    async def _signal(self, worker: str, number: signal.Signals) -> None:
+        """Send a signal; a worker that has just ended (killed, as it answered too late) is waited for."""
+        for _ in range(round(PATIENCE / _POLL)):
+            with contextlib.suppress(ProcessLookupError):
+                return os.kill(self._server.workers()[worker], number)
+            await asyncio.sleep(_POLL)
+        raise SystemExit(f"{worker} did not come again within {PATIENCE:g} s")
 
     async def lives(self) -> bool:
         """Whether the session is still live."""
@@ -161,15 +166,6 @@ def questions_of(recording: Path) -> list[str]:
     truth = recording.with_suffix(".json")
     asked = json.loads(truth.read_text(encoding="utf-8")).get("qa") if truth.is_file() else None
     return [question["question"] for question in asked or ()] or ["What was said last?"]
-
-
-def _signalled(pid: int, number: signal.Signals) -> bool:
-    """Send a signal; False: the process is gone."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def _nothing() -> None:
