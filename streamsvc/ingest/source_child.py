@@ -9,6 +9,7 @@ It ends with its last channel. See `source_channel` for the messages, `source_pr
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -18,7 +19,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -29,7 +30,15 @@ from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
 from streamsvc.ingest.decoders import audio_decoder, parameters, video_decoder
 from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
-from streamsvc.ingest.source_channel import BODY_BYTES, DAMAGED, Broken, Channel, Fields, error_header
+from streamsvc.ingest.source_channel import (
+    BODY_BYTES,
+    DAMAGED,
+    Broken,
+    Channel,
+    Fields,
+    error_header,
+    raised_header,
+)
 from streamsvc.ingest.source_inputs import URL_CHARACTERS, AskedInputs
 
 CODECS = 32  # codec contexts kept: of the newest containers
@@ -278,9 +287,13 @@ def _frames(kind: Kind, asked: Fields, body: memoryview) -> list[EncodedFrame]:
 def main(network: str, descriptors: Sequence[str]) -> None:
     """Confine this process, tell how, and serve until our side has closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our side
-    _import_all()
     demux, audio, video = (Channel(socket.socket(fileno=int(number))) for number in descriptors)
-    confined = sandbox.confine(loopback=network == "loopback")
+    try:
+        _import_all()
+        confined = sandbox.confine(loopback=network == "loopback")
+    except Exception as error:
+        demux.send_socket(None)
+        _end(demux, error)
     demux.send_socket(confined.listener)
     demux.send({"layers": " ".join(confined.layers)})
     codecs = Codecs()
@@ -306,15 +319,22 @@ def _import_all() -> None:
 
 
 def _serve(channel: Channel, serve: Callable[[], None]) -> None:
-    """Serve one channel until it is closed; any other failure ends the process, which our side sees."""
+    """Serve one channel until it is closed; any other failure is told, and ends the process."""
     try:
         serve()
     except Broken:
         channel.close()
     except MemoryError:
         os._exit(sandbox.NO_MEMORY)
-    except BaseException:
-        os._exit(1)
+    except BaseException as error:
+        _end(channel, error)
+
+
+def _end(channel: Channel, error: BaseException) -> NoReturn:
+    """End the process, and tell our side what was raised where."""
+    with contextlib.suppress(Broken):
+        channel.send(raised_header(error))
+    os._exit(1)
 
 
 if __name__ == "__main__":
