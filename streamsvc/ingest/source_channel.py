@@ -3,8 +3,8 @@
 A message is a prefix `!II` (bytes of header, bytes of body), the header, and the body. What the process sends
 is not to be trusted: sizes are bounded, a message has a time limit, and readers check each field's type.
 
-    ours to it   demuxing: {"op": "open", ...}, {"op": "packets"}; decoding: {"op": "decode" | "flush" |
-                 "pixels", ...}; each is answered by one message
+    ours to it   demuxing: {"op": "open", ...}, {"op": "packets"}, {"op": "channels", ...}; decoding: {"op":
+                 "decode" | "flush" | "pixels", ...}; each is answered by one message
     it to ours   answers; {"error": {"code", "message", "retryable"}}; while it demuxes also {"ask": "open" |
                  "nested" | "read" | "seek" | "close", ...}, each answered by one message; its last one, where
                  an exception ends it: {"raised": {"error": class, "places": [{"module", "line"}]}}
@@ -32,7 +32,17 @@ DAMAGED = 4096  # packets told by one answer (security limit)
 MESSAGE_CHARACTERS = 300  # of an error's text
 # Codes of errors: they become labels of metrics. "os": an OSError.
 CODES = frozenset(
-    ["os", "corrupt", "no_answer", "no_decoder", "no_media", "not_found", "refused", "private_url"]
+    [
+        "os",
+        "corrupt",
+        "no_answer",
+        "no_audio",
+        "no_decoder",
+        "no_media",
+        "not_found",
+        "refused",
+        "private_url",
+    ]
 )
 PLACES = 4  # innermost ones of a traceback that are told
 _LINES = 1 << 20  # of a module

@@ -28,6 +28,7 @@ import PIL.Image
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
+from streamsvc.ingest.channels import Block, channel_blocks
 from streamsvc.ingest.decoders import audio_decoder, parameters, video_decoder
 from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
 from streamsvc.ingest.source_channel import (
@@ -89,6 +90,7 @@ class Demuxing:
         self._codecs = codecs
         self._demuxer = LibavDemuxer()
         self._found: Iterator[Demuxed] = iter(())
+        self._blocks: Iterator[Block] | None = None  # of the one file whose channels are read
         self._ended: dict[str, Any] | None = None  # what ended the packets
         self._damaged = 0
         self._most = 1  # packets of an answer
@@ -107,8 +109,11 @@ class Demuxing:
 
     def _answer(self, asked: Fields) -> Message:
         try:
-            if asked.text("op") == "open":
-                return self._open(asked), ()
+            match asked.text("op"):
+                case "open":
+                    return self._open(asked), ()
+                case "channels":
+                    return self._channels(asked)
             return self._packets()
         except SourceError as error:
             return error_header(error), ()
@@ -134,6 +139,13 @@ class Demuxing:
             "others": opened.others,
             "tracks": [self._codecs.add(track) for track in opened.tracks],
         }
+
+    def _channels(self, asked: Fields) -> Message:
+        """The next block of a file whose channels are read; no channels: its end."""
+        if self._blocks is None:
+            self._blocks = channel_blocks(AskedInputs(self._ask).open(), asked.text("source"))
+        block = next(self._blocks, Block(0, b""))
+        return {"channels": block.channels}, (block.samples,)
 
     def _count_damaged(self) -> None:
         self._damaged += 1

@@ -1,4 +1,4 @@
-"""Names that libav is given in place of the URLs of a playlist, so that no token in one reaches its process."""
+"""Names that libav is given in place of the URLs of a playlist: no token in one reaches its process."""
 
 from __future__ import annotations
 

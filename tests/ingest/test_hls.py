@@ -282,9 +282,7 @@ async def test_no_token_of_an_address_or_a_playlist_reaches_the_process_that_rea
     (folder / "key.bin").write_bytes(KEY)
     key = f'#EXT-X-KEY:METHOD=AES-128,URI="key.bin?a={CANARY}"'
     (folder / "v.m3u8").write_text(playlist(key, f"e0?b={CANARY}", "#EXT-X-KEY:METHOD=NONE", "s1.ts"))
-    (folder / "index.m3u8").write_text(
-        f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=800000\nv.m3u8?c={CANARY}\n"
-    )
+    (folder / "index.m3u8").write_text(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=800000\nv.m3u8?c={CANARY}\n")
     sent: list[bytes] = []
     started: list[bytes] = []
     send, wait_ready = Channel.send, SourceProcess.wait_ready

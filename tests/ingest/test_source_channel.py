@@ -189,13 +189,15 @@ def test_an_exception_is_told_by_its_class_and_places_and_never_by_its_text() ->
 
 def test_what_a_stranger_calls_a_class_or_a_module_reaches_no_log() -> None:
     names = ["streamsvc.ingest.source_child", "json", "what_was_said", "streamsvc.what_was_said", "../etc"]
-    places = [{"module": name, "line": 7} for name in names[:source_channel.PLACES]]
+    places = [{"module": name, "line": 7} for name in names[: source_channel.PLACES]]
     told = raised_of(Fields({"raised": {"error": "WhatWasSaid", "places": places}}))
     assert told == {
         "error": "other",
         "places": ["streamsvc.ingest.source_child:7", "json:7", "other:7", "other:7"],
     }
-    told = raised_of(Fields({"raised": {"error": "ValueError", "places": [{"module": names[-1], "line": 1}]}}))
+    told = raised_of(
+        Fields({"raised": {"error": "ValueError", "places": [{"module": names[-1], "line": 1}]}})
+    )
     assert told == {"error": "ValueError", "places": ["other:1"]}
     for wrong in ([], {"error": 1, "places": []}, {"error": "x", "places": [{"module": "json", "line": -1}]}):
         with pytest.raises(Broken):

@@ -167,7 +167,8 @@ async def test_a_packet_that_is_too_large_is_named(tmp_path: Path, monkeypatch: 
     theirs.close()
 
 
-@pytest.mark.parametrize(("error", "status"), [(MemoryError(), sandbox.NO_MEMORY), (ValueError("what was said"), 1)]
+@pytest.mark.parametrize(
+    ("error", "status"), [(MemoryError(), sandbox.NO_MEMORY), (ValueError("what was said"), 1)]
 )
 def test_what_ends_a_process_is_told_by_its_status_and_the_class(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int

@@ -71,11 +71,19 @@ async def test_it_is_confined_and_has_no_key_and_no_file_of_ours(
     network = str((place / "ns/net").readlink())
     ours = str((place.parent / "self/ns/net").readlink())
     first_to_go = int((place / "oom_score_adj").read_text())
+    limits = {
+        line[:26].strip(): line[26:].split()[:2] for line in (place / "limits").read_text().splitlines()
+    }
     await source.close()
     assert first_to_go == int(sandbox.OUT_OF_MEMORY)
     assert b"a-key-that-is-ours" not in environment
     assert {name.partition(":")[0] for name in files} == {"/dev/null", "socket"}
     assert "NoNewPrivs:\t1" in status
+    assert [line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "CapPrm"))] == [
+        "0" * 16
+    ] * 2
+    assert limits["Max core file size"] == limits["Max file size"] == ["0", "0"]
+    assert limits["Max open files"] == [str(sandbox.FILES)] * 2
     assert ("Seccomp:\t2" in status) == (sandbox.SECCOMP in layers)
     assert (network != ours) == (sandbox.NAMESPACE in layers)
 

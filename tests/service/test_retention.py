@@ -11,6 +11,7 @@ import pytest
 from streamsvc.core import clock, config
 from streamsvc.core.errors import Conflict, NotFound
 from streamsvc.core.options import SessionOptions, SpeechOptions
+from streamsvc.events.caption_push import Push, parse_target
 from streamsvc.events.stored import StoredSession
 from streamsvc.service import retention
 from streamsvc.service.revocations import FILE
@@ -177,6 +178,26 @@ async def test_one_that_is_asked_for_while_it_is_being_unloaded_stays(
         monkeypatch.setattr(running.sessions.stored, "look", look)
         await retention.sweep(running.sessions)
         assert set(running.sessions.stored.by_id) == {session.id}
+
+
+async def test_one_that_answers_or_pushes_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+    async with serving(tmp_path) as running:
+        session = await running.sessions.create()
+        await running.sessions.delete(session.id)
+        await session.over.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(session.questions), "idle", False)
+            await retention.sweep(running.sessions)
+            assert running.sessions.find(session.id) is session, "a question is open"
+        target = parse_target("zoom", "https://zoom.example/closedcaption?id=1", "en-US")
+        push = Push(target, False, session.clock, print)
+        session.pushes[push.id] = push
+        await retention.sweep(running.sessions)
+        assert running.sessions.find(session.id) is session, "the end of a push is told until it is deleted"
+        session.pushes.clear()
+        await retention.sweep(running.sessions)
+        assert running.sessions.by_id == {}
 
 
 async def test_ended_sessions_keep_no_file_open(tmp_path: Path) -> None:
