@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -127,8 +128,12 @@ def test_what_nobody_reads_any_more_leaves_the_memory_and_reads_as_before(
             session.end("ended")
             await session.over.wait()
             epoch, seq = session.log.epoch, session.log.seq
+            figures = session.stats()
+            assert figures["coverage"] is not None
             await clock.sleep(2 * retention.IDLE_SECONDS)
-            assert running.sessions.find("talk") is session, "its figures are in memory alone"
+            with pytest.raises(NotFound):
+                running.sessions.find("talk")
+            assert (await running.sessions.open("talk")).stats() == figures
         async with serving(tmp_path) as running:
             loaded = await running.sessions.open("talk")
             subscription = loaded.log.subscribe(["answer.*"], "me", lasting=True)
@@ -145,6 +150,7 @@ def test_what_nobody_reads_any_more_leaves_the_memory_and_reads_as_before(
             again = await running.sessions.open("talk")
             assert again is not loaded
             assert (again.log.epoch, again.log.seq) == (epoch, seq)
+            assert again.stats() == figures
             assert [said.text for said in again.dispatcher.cues] == ["The budget is nine million."]
             for _ in range(4):
                 await clock.sleep(retention.IDLE_SECONDS / 2)
@@ -155,6 +161,24 @@ def test_what_nobody_reads_any_more_leaves_the_memory_and_reads_as_before(
             assert running.sessions.by_id == {}, "nor does one stay that never had a publisher"
 
     stage.run(main())
+
+
+@pytest.mark.parametrize("more", ["reads", "sees", "clip"])
+async def test_one_of_which_models_know_more_than_its_log_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+    async with serving(tmp_path, see={"clip": "c"} if more == "clip" else {}) as running:
+        roles = running.sessions.shared.roles
+        changed = {"reads": {"reads": True}, "sees": {"vlm": roles.think}, "clip": {}}[more]
+        running.sessions.shared = replace(running.sessions.shared, roles=replace(roles, **changed))
+        read, unread = [await running.sessions.create() for _ in range(2)]
+        read.media.attach(Sender())
+        for session in (read, unread):
+            await running.sessions.delete(session.id)
+            await session.over.wait()
+        await retention.sweep(running.sessions)
+        assert list(running.sessions.by_id.values()) == [read]
 
 
 async def test_one_that_is_asked_for_while_it_is_being_unloaded_stays(
