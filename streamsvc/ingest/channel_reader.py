@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class ChannelReader:
         if settings.sandbox != "off":
             self._process = SourceProcess(place.name, require=settings.sandbox == "require")
 
-    def blocks(self) -> Iterator[NDArray[np.int16]]:
+    def blocks(self) -> Generator[NDArray[np.int16], None, None]:
         """The samples at SAMPLE_RATE, shape (samples, channels). Blocking.
 
         Raises:
@@ -57,11 +57,11 @@ class ChannelReader:
         if self._process is not None:
             self._process.release()
 
-    def _within(self) -> Iterator[Block]:
+    def _within(self) -> Generator[Block, None, None]:
         with contextlib.closing(self._inputs.open()) as file:
             yield from channel_blocks(file, self._name)
 
-    def _apart(self, process: SourceProcess) -> Iterator[Block]:
+    def _apart(self, process: SourceProcess) -> Generator[Block, None, None]:
         process.wait_ready()
         served = ServedInputs()
         served.use(self._inputs)

@@ -9,7 +9,6 @@ It ends with its last channel. See `source_channel` for the messages, `source_pr
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import pkgutil
@@ -344,9 +343,10 @@ def _serve(channel: Channel, serve: Callable[[], None]) -> None:
 
 def _end(channel: Channel, error: BaseException) -> NoReturn:
     """End the process, and tell our side what was raised where."""
-    with contextlib.suppress(Broken):
+    try:
         channel.send(raised_header(error))
-    os._exit(1)
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Uploaded audio as files that sources are: a head for raw samples, and a file per channel."""
+"""Uploaded audio as files that a session reads: a head for raw samples, and a file per channel."""
 
 from __future__ import annotations
 
