@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import random
 import wave
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest import channels
@@ -36,9 +36,9 @@ def blocks(body: bytes) -> list[Block]:
     return list(channel_blocks(io.BytesIO(body), "a.wav"))
 
 
-def loudest(samples: Sequence[int]) -> float:
+def loudest(samples: NDArray[np.int16]) -> float:
     """Hertz of the loudest tone of a second at 16 kHz."""
-    return float(np.abs(np.fft.rfft(np.asarray(samples[:16_000]))).argmax())
+    return float(np.abs(np.fft.rfft(samples[:16_000])).argmax())
 
 
 def test_each_channel_is_resampled_by_itself_and_comes_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,11 @@ def test_what_a_stranger_calls_a_class_or_a_module_reaches_no_log() -> None:
         Fields({"raised": {"error": "ValueError", "places": [{"module": names[-1], "line": 1}]}})
     )
     assert told == {"error": "ValueError", "places": ["other:1"]}
-    for wrong in ([], {"error": 1, "places": []}, {"error": "x", "places": [{"module": "json", "line": -1}]}):
+    malformed: tuple[Any, ...] = (
+        [],
+        {"error": 1, "places": []},
+        {"error": "x", "places": [{"module": "json", "line": -1}]},
+    )
+    for wrong in malformed:
         with pytest.raises(Broken):
             raised_of(Fields({"raised": wrong}))
