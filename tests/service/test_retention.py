@@ -20,6 +20,7 @@ from streamsvc.service.service import Service
 from tests.builders.fake_service import kept, serving
 from tests.builders.session import Sender
 from tests.builders.units import cue
+from tests.fakes.role import FakeRole
 
 
 def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
@@ -170,9 +171,10 @@ async def test_one_of_which_models_know_more_than_its_log_stays(
 ) -> None:
     monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
     async with serving(tmp_path, see={"clip": "c"} if more == "clip" else {}) as running:
-        roles = running.sessions.shared.roles
-        changed = {"reads": {"reads": True}, "sees": {"vlm": roles.think}, "clip": {}}[more]
-        running.sessions.shared = replace(running.sessions.shared, roles=replace(roles, **changed))
+        think = FakeRole({"drop": {}})
+        roles = replace(running.sessions.shared.roles, think=think, reads=more == "reads")
+        roles = replace(roles, vlm=think if more == "sees" else None)
+        running.sessions.shared = replace(running.sessions.shared, roles=roles)
         read, unread = [await running.sessions.create() for _ in range(2)]
         read.media.attach(Sender())
         for session in (read, unread):
