@@ -59,7 +59,7 @@ class Connections:
         anonymous = Counter(host for host, _ in self._anonymous)[address[0]]
         if len(self._open) >= self._most:
             return self._refuse(transport, "total")
-        if address[0] not in self._proxies and anonymous >= self._most_per_address:
+        if anonymous >= self._most_per_address:
             return self._refuse(transport, "address")
         self._open[address] = transport
         if address[0] not in self._proxies:
