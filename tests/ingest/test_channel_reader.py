@@ -91,7 +91,7 @@ async def test_no_answer_of_its_process_is_believed(tmp_path: Path, monkeypatch:
         with pytest.raises(Broken):
             checked(channels, body)
     assert checked(0, bytes(8)) is None
-    monkeypatch.setattr(reader, "_within", lambda: (checked(9, bytes(99)) for _ in "a"))
+    monkeypatch.setattr(reader, "_within", lambda: (checked(9, bytes(99)) for _ in range(1)))
     with pytest.raises(TooLarge, match="at most 8 channels, not 9"):
         list(reader.blocks())
 
