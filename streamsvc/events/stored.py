@@ -25,7 +25,7 @@ class StoredSession:
     """A session on disk, in as much as the list of sessions shows it.
 
     `seconds`: its length. `thumbnail`: session seconds of the newest one. `error`: as in `session.closed`.
-    `epoch`, `seq`: of its log.
+    `epoch`, `seq`: of its log. `stats`: its figures at the end; None: it was cut off.
     """
 
     id: str
@@ -40,6 +40,7 @@ class StoredSession:
     last_caption: str | None = None
     thumbnail: float | None = None
     error: Mapping[str, Any] | None = None
+    stats: Mapping[str, Any] | None = None
 
 
 def look(folder: Path) -> StoredSession:
@@ -91,6 +92,7 @@ def _seen(store: Store, folder: Path, changed: datetime) -> StoredSession:
         _newest(store, "caption.final").get("text"),
         store.newest_frame(),
         _newest(store, "session.closed").get("error"),
+        json.loads(meta["stats"]) if "stats" in meta else None,
     )
 
 

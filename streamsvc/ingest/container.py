@@ -32,6 +32,7 @@ HLS_OPTIONS = {
     "protocol_whitelist": "http,https,crypto,data",  # names only: `io_open` opens them
     "http_persistent": "0",  # libav's own connections, which it does not have here
     "http_multiple": "0",
+    "extension_picky": "0",  # segments may have any name: what they name is checked outside
     **FAST,
 }
 PROBE = 300  # packets of a file decoded until one frame must have come out

@@ -2,18 +2,21 @@
 
 libav reads the segments, but does not tell which ones are missing or where a discontinuity is, and it would
 fetch every variant. So it opens everything through `Hls.open_nested`, which blocks, in the source's thread.
+It knows names for the URLs alone (`url_names`): passwords and tokens stay here.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import chain
 from urllib.parse import urlsplit
 
 from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
 from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, embedded
 from streamsvc.ingest.playlist import SegmentTimes, is_master, named, reduced, rendition, variants
 from streamsvc.ingest.source_policy import Place
+from streamsvc.ingest.url_names import UrlNames
 from streamsvc.ingest.web_client import Readable
 
 FAILURES = 3  # versions of a live playlist in a row that may fail
@@ -41,11 +44,12 @@ class Hls:
         self._place = place
         self._limit = limit
         self._fetcher = Fetcher(place, limit, private_urls, on_damaged)
-        # libav's process learns no password of ours: the fetcher adds it
+        # without the password: the fetcher adds it for this host alone
         self._url = (
             urlsplit(place.url)._replace(netloc=urlsplit(place.url).netloc.rpartition("@")[2]).geturl()
         )
-        self._texts: dict[str, str] = {}  # playlists by the URL that libav knows: the newest version
+        self._names = UrlNames()
+        self._texts: dict[str, str] = {}  # playlists by URL: the newest version
         self._named: dict[str, tuple[set[str], set[str]]] = {}  # in the newest version, in the one before
         self._unread: set[str] = set()  # of them, fetched already and not given to libav yet
         self._failures = 0
@@ -95,7 +99,7 @@ class Hls:
     # --- opening ---
 
     def start(self) -> str:
-        """Fetch the playlist, and choose one variant with one audio rendition at most; the URL for libav.
+        """Fetch the playlist, and choose one variant with one audio rendition at most; its name for libav.
 
         Raises:
             Forbidden, SourceError.
@@ -109,7 +113,7 @@ class Hls:
         self._texts[url] = text
         self._unread.add(url)
         self._live = not self.ended
-        return url
+        return self._names.name(url)
 
     def close(self) -> None:
         """Close all connections."""
@@ -137,16 +141,17 @@ class Hls:
     def _note(self, url: str, text: str) -> None:
         self._texts[url] = text
         self._named[url] = named(text), self._named.get(url, (set(), set()))[0]
+        self._names.keep({*self._texts, *chain.from_iterable(chain.from_iterable(self._named.values()))})
         self._times.setdefault(url, SegmentTimes()).update(text)
 
     # --- what libav asks for: demuxer.Inputs ---
 
     def open(self) -> Readable:
         """The playlist itself."""
-        return self.open_nested(self._url, 0, {})
+        return self.open_nested(self._names.name(self._url), 0, {})
 
     def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
-        """Open a playlist, a segment or a key for libav; PyAV's `io_open`.
+        """Open a playlist, a segment or a key for libav, by its name; PyAV's `io_open`.
 
         What is missing is empty, so that libav goes on with the next segment.
 
@@ -154,16 +159,21 @@ class Hls:
             SourceError: "refused": another protocol than http, or in no playlist: libav was taken over.
             OSError: a live playlist stays away.
         """
-        if url in self._texts:
-            return io.BytesIO(self._version(url).encode())
         encrypted = url.startswith(("crypto:", "crypto+"))
-        url = url[7:] if encrypted else url
-        if url.startswith("data:"):
-            return io.BytesIO(embedded(url))
+        name = url[7:] if encrypted else url
+        if name.startswith("data:"):
+            return io.BytesIO(embedded(name))
+        known = self._names.url(name)
+        if known is None:
+            raise SourceError(f"{self._place.name} names nothing like that", code="refused")
+        if known in self._texts:
+            return io.BytesIO(self._names.text(self._version(known)).encode())
+        return self._segment(known, options, encrypted=encrypted)
+
+    def _segment(self, url: str, options: dict[str, str], *, encrypted: bool) -> Readable:
+        """Open a segment or a key. Raises SourceError: its URL has another protocol than http."""
         if urlsplit(url).scheme.lower() not in ("http", "https"):
             raise SourceError(f"{self._place.name} names something that is not http", code="refused")
-        if not any(url in urls for pair in self._named.values() for urls in pair):
-            raise SourceError(f"{self._place.name} names nothing like that", code="refused")
         first, end = int(options.get("offset", "0")), int(options.get("end_offset", "0"))
         found = ((times, times.asked(url, first)) for times in self._times.values())
         times, segment = next(((times, one) for times, one in found if one is not None), (None, None))

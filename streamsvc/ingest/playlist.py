@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
@@ -111,8 +112,7 @@ def reduced(variant: Variant, sound: Rendition | None) -> str:
 
 def absolute(text: str, base: str) -> str:
     """A playlist with absolute URLs. `base`: where it came from. Raises SourceError: it is too long."""
-    lines = text.splitlines()
-    left = CHARACTERS if len(lines) <= LINES else -1
+    left = CHARACTERS if len(text.splitlines()) <= LINES else -1
 
     def joined(url: str) -> str:
         nonlocal left
@@ -124,13 +124,18 @@ def absolute(text: str, base: str) -> str:
             raise SourceError("a playlist is too long", code="corrupt")
         return found
 
+    return mapped(text, joined)
+
+
+def mapped(text: str, change: Callable[[str], str]) -> str:
+    """A playlist with other URLs, in its lines and in the attributes of its tags."""
     return "\n".join(
-        _URI.sub(lambda found: f'URI="{joined(found[1])}"', line)
+        _URI.sub(lambda found: f'URI="{change(found[1])}"', line)
         if line.startswith("#")
-        else joined(line.strip())
+        else change(line.strip())
         if line.strip()
         else ""
-        for line in lines
+        for line in text.splitlines()
     )
 
 

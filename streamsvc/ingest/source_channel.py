@@ -3,10 +3,11 @@
 A message is a prefix `!II` (bytes of header, bytes of body), the header, and the body. What the process sends
 is not to be trusted: sizes are bounded, a message has a time limit, and readers check each field's type.
 
-    ours to it   demuxing: {"op": "open", ...}, {"op": "packets"}; decoding: {"op": "decode" | "flush" |
-                 "pixels", ...}; each is answered by one message
+    ours to it   demuxing: {"op": "open", ...}, {"op": "packets"}, {"op": "channels", ...}; decoding: {"op":
+                 "decode" | "flush" | "pixels", ...}; each is answered by one message
     it to ours   answers; {"error": {"code", "message", "retryable"}}; while it demuxes also {"ask": "open" |
-                 "nested" | "read" | "seek" | "close", ...}, each answered by one message
+                 "nested" | "read" | "seek" | "close", ...}, each answered by one message; its last one, where
+                 an exception ends it: {"raised": {"error": class, "places": [{"module", "line"}]}}
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import json
 import math
 import socket
 import struct
+import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from streamsvc.core.errors import SourceError
@@ -28,8 +32,21 @@ DAMAGED = 4096  # packets told by one answer (security limit)
 MESSAGE_CHARACTERS = 300  # of an error's text
 # Codes of errors: they become labels of metrics. "os": an OSError.
 CODES = frozenset(
-    ["os", "corrupt", "no_answer", "no_decoder", "no_media", "not_found", "refused", "private_url"]
+    [
+        "os",
+        "corrupt",
+        "no_answer",
+        "no_audio",
+        "no_decoder",
+        "no_media",
+        "not_found",
+        "refused",
+        "private_url",
+    ]
 )
+PLACES = 4  # innermost ones of a traceback that are told
+_LINES = 1 << 20  # of a module
+_PACKAGE = Path(__file__).parents[1]
 _PREFIX = struct.Struct("!II")
 _JOINED = 64 << 10  # bytes up to which parts are copied into one, to be sent by one call
 
@@ -216,3 +233,45 @@ def error_of(fields: Fields) -> SourceError | None:
         code=code if code in CODES else "corrupt",
         retryable=error.flag("retryable"),
     )
+
+
+def raised_header(error: BaseException) -> dict[str, Any]:
+    """An exception as a message: its class and where it was raised, never its text."""
+    places = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        spec = frame.f_globals.get("__spec__")  # "__name__" of a program's first module is "__main__"
+        name = spec.name if spec is not None else str(frame.f_globals.get("__name__"))
+        places.append({"module": name, "line": line})
+    return {"raised": {"error": type(error).__name__, "places": places[-PLACES:]}}
+
+
+def raised_of(fields: Fields) -> dict[str, Any] | None:
+    """What a message tells of an exception, for a log; None: nothing.
+
+    Classes and modules that are not known here become "other": no words of a stranger's come into the log.
+
+    Raises:
+        Broken: it is malformed.
+    """
+    if not fields.has("raised"):
+        return None
+    told = fields.inner("raised")
+    name = told.text("error")
+    places = [
+        f"{_module(one.text('module'))}:{one.integer('line', 0, _LINES)}"
+        for one in told.objects("places", PLACES)
+    ]
+    return {"error": name if name in _classes(BaseException) else "other", "places": places}
+
+
+def _classes(kind: type[BaseException]) -> set[str]:
+    """The names of a class of exceptions, and of all below it that are known here."""
+    return {kind.__name__}.union(*map(_classes, kind.__subclasses__()))
+
+
+def _module(name: str) -> str:
+    root, *parts = name.split(".")
+    ours = root == __package__.partition(".")[0] and parts and all(map(str.isidentifier, parts))
+    if name in sys.modules or (ours and _PACKAGE.joinpath(*parts).with_suffix(".py").is_file()):
+        return name
+    return "other"

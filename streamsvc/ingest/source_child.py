@@ -18,7 +18,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -27,9 +27,18 @@ import PIL.Image
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
+from streamsvc.ingest.channels import Block, channel_blocks
 from streamsvc.ingest.decoders import audio_decoder, parameters, video_decoder
 from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
-from streamsvc.ingest.source_channel import BODY_BYTES, DAMAGED, Broken, Channel, Fields, error_header
+from streamsvc.ingest.source_channel import (
+    BODY_BYTES,
+    DAMAGED,
+    Broken,
+    Channel,
+    Fields,
+    error_header,
+    raised_header,
+)
 from streamsvc.ingest.source_inputs import URL_CHARACTERS, AskedInputs
 
 CODECS = 32  # codec contexts kept: of the newest containers
@@ -80,6 +89,7 @@ class Demuxing:
         self._codecs = codecs
         self._demuxer = LibavDemuxer()
         self._found: Iterator[Demuxed] = iter(())
+        self._blocks: Iterator[Block] | None = None  # of the one file whose channels are read
         self._ended: dict[str, Any] | None = None  # what ended the packets
         self._damaged = 0
         self._most = 1  # packets of an answer
@@ -98,8 +108,11 @@ class Demuxing:
 
     def _answer(self, asked: Fields) -> Message:
         try:
-            if asked.text("op") == "open":
-                return self._open(asked), ()
+            match asked.text("op"):
+                case "open":
+                    return self._open(asked), ()
+                case "channels":
+                    return self._channels(asked)
             return self._packets()
         except SourceError as error:
             return error_header(error), ()
@@ -125,6 +138,13 @@ class Demuxing:
             "others": opened.others,
             "tracks": [self._codecs.add(track) for track in opened.tracks],
         }
+
+    def _channels(self, asked: Fields) -> Message:
+        """The next block of a file whose channels are read; no channels: its end."""
+        if self._blocks is None:
+            self._blocks = channel_blocks(AskedInputs(self._ask).open(), asked.text("source"))
+        block = next(self._blocks, Block(0, b""))
+        return {"channels": block.channels}, (block.samples,)
 
     def _count_damaged(self) -> None:
         self._damaged += 1
@@ -278,9 +298,13 @@ def _frames(kind: Kind, asked: Fields, body: memoryview) -> list[EncodedFrame]:
 def main(network: str, descriptors: Sequence[str]) -> None:
     """Confine this process, tell how, and serve until our side has closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our side
-    _import_all()
     demux, audio, video = (Channel(socket.socket(fileno=int(number))) for number in descriptors)
-    confined = sandbox.confine(loopback=network == "loopback")
+    try:
+        _import_all()
+        confined = sandbox.confine(loopback=network == "loopback")
+    except Exception as error:
+        demux.send_socket(None)
+        _end(demux, error)
     demux.send_socket(confined.listener)
     demux.send({"layers": " ".join(confined.layers)})
     codecs = Codecs()
@@ -306,14 +330,22 @@ def _import_all() -> None:
 
 
 def _serve(channel: Channel, serve: Callable[[], None]) -> None:
-    """Serve one channel until it is closed; any other failure ends the process, which our side sees."""
+    """Serve one channel until it is closed; any other failure is told, and ends the process."""
     try:
         serve()
     except Broken:
         channel.close()
     except MemoryError:
         os._exit(sandbox.NO_MEMORY)
-    except BaseException:
+    except BaseException as error:
+        _end(channel, error)
+
+
+def _end(channel: Channel, error: BaseException) -> NoReturn:
+    """End the process, and tell our side what was raised where."""
+    try:
+        channel.send(raised_header(error))
+    finally:
         os._exit(1)
 
 

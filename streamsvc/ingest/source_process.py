@@ -26,7 +26,7 @@ from streamsvc.core.degradation import WorkRate
 from streamsvc.core.errors import ConfigError, SourceError
 from streamsvc.core.types import Kind
 from streamsvc.ingest import sandbox
-from streamsvc.ingest.source_channel import Broken, Channel, Fields, Late
+from streamsvc.ingest.source_channel import Broken, Channel, Fields, Late, raised_of
 from streamsvc.ingest.source_inputs import ServedInputs
 
 log = structlog.get_logger()
@@ -161,8 +161,8 @@ class SourceProcess:
         """Wait until it has confined itself. Blocking. Raises SourceError."""
         with self._demux_lock, self._watched():
             self._listener = self._demuxing.receive_socket(START_SECONDS)
-            hello, _ = self._demuxing.receive(START_SECONDS)
-            told = Fields(hello).text("layers").split()
+            hello, _ = self._received(self._demuxing, START_SECONDS)
+            told = hello.text("layers").split()
         layers = [name for name in sandbox.LAYERS if name in told]
         if self._require and not sandbox.enough(layers, loopback=self._loopback):
             raise SourceError(
@@ -234,6 +234,15 @@ class SourceProcess:
 
     # --- asking ---
 
+    def _received(self, channel: Channel, seconds: float) -> tuple[Fields, memoryview]:
+        """The next message. Raises Broken: also where it tells of an exception, which is logged."""
+        header, body = channel.receive(seconds)
+        fields = Fields(header)
+        if (raised := raised_of(fields)) is not None:
+            log.warning("source process raised", pid=self.pid, **raised)
+            raise Broken("raised")
+        return fields, body
+
     def ask(
         self,
         kind: Kind,
@@ -249,8 +258,7 @@ class SourceProcess:
         with self._locks[kind], self._watched(demuxing=False):
             channel = self._decoding[kind]
             channel.send(header, parts)
-            answer, body = channel.receive(STEP_SECONDS)
-            return check(Fields(answer), body)
+            return check(*self._received(channel, STEP_SECONDS))
 
     def demux(
         self,
@@ -269,8 +277,7 @@ class SourceProcess:
         with self._demux_lock, self._watched():
             self._demuxing.send(header)
             for _ in range(ASKS):
-                answer, body = self._demuxing.receive(STEP_SECONDS + waits)
-                fields = Fields(answer)
+                fields, body = self._received(self._demuxing, STEP_SECONDS + waits)
                 if not fields.has("ask"):
                     return check(fields, body)
                 if clock.now() > end:

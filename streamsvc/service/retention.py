@@ -1,7 +1,4 @@
-"""Retention: ended sessions leave the disk by time and by bytes, and the memory when nobody reads them.
-
-Those that had media in this run stay in memory for as long as on disk: their figures are nowhere else.
-"""
+"""Retention: ended sessions leave the disk by time and by bytes, and the memory when nobody reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
 
 SECONDS = 5.0  # between two sweeps
-IDLE_SECONDS = 300.0  # without a reader, after which a session that was read from the disk leaves the memory
+IDLE_SECONDS = 60.0  # without a reader, after which an ended session leaves the memory
 UNSTORED = 200  # ended sessions in memory alone, of a token and those made with it; its oldest go first
 
 
@@ -65,14 +62,19 @@ def _crowded(ended: Sequence[Session]) -> set[Session]:
 
 
 def _idle(session: Session) -> bool:
-    """Whether the disk can say all that is known of an ended session, and nobody reads it.
-
-    A session that had media in this run has figures that are in memory alone (`stats`).
-    """
+    """Whether the disk can say all that is known of an ended session, and nobody reads it."""
     if not session.options.stored or session.pushes or session.log.followed or not session.questions.idle:
         return False
     unused = clock.now() - max(session.used_at, session.ended_at or 0.0)
-    return (session.restored or session.media.state is State.CREATED) and unused > IDLE_SECONDS
+    return unused > IDLE_SECONDS and not _has_more(session)
+
+
+def _has_more(session: Session) -> bool:
+    """Whether models keep of a session what its log does not hold: what they read, vectors of pictures."""
+    if session.restored or session.media.state is State.CREATED:
+        return False
+    roles = session.context.roles
+    return roles.reads or roles.vlm is not None or session.settings.see.clip is not None
 
 
 async def _unload(sessions: Sessions, session: Session) -> None:

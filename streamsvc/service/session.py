@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -109,6 +110,7 @@ class Session:
         self.store = store
         self.ended_at: float | None = None  # monotonic seconds; set once everything is written
         self.ended_utc: datetime | None = None  # set just before
+        self._figures: Mapping[str, Any] | None = None  # of `stats` at the end
         self.over = asyncio.Event()  # set at the same time
         self._sign = shared.sign
         self._degradation = DegradationState()
@@ -230,7 +232,9 @@ class Session:
         """Store when the session ended, and close its files: few read it from now on."""
         seconds = self.clock.position() if self.media.state is not State.CREATED else 0.0
         self.ended_utc = clock.utc()
+        self._figures = self.stats()
         ended = {"ended_utc": clock.stamp(self.ended_utc), "seconds": str(round(max(0.0, seconds), 3))}
+        ended["stats"] = json.dumps(self._figures)
         with contextlib.suppress(*FAILURES):
             await asyncio.to_thread(self.store.put_meta, **ended)
         await asyncio.to_thread(self.store.rest)
@@ -242,6 +246,7 @@ class Session:
         self.clock.restore(stored.started_utc, stored.seconds)
         self.log.resume(stored.epoch, stored.seq)
         self.media.restore(stored.tracks)
+        self._figures = stored.stats
         self.questions.end()
         self.watches.close()
         if stored.error is not None:
@@ -374,6 +379,11 @@ class Session:
     def watches(self) -> Watches:
         """The watches of the session."""
         return self.dispatcher.watches
+
+    def stats(self) -> dict[str, Any]:
+        """Ages, coverage, backlog, level, and what comes in: at the end, once the session has ended."""
+        report = self.dispatcher.report(self.speech.backlog)
+        return {**(self._figures or {**report, "ingest": self.media.ingest()}), "state": self.state.value}
 
     def frame_url(self, at: float) -> str:
         """Where the keyframe of session second `at` can be loaded."""

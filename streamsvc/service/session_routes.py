@@ -109,9 +109,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/{session_id}/stats", response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:
         """Ages by kind, coverage, backlog, degradation level, and what the publisher sends."""
-        session = await service.sessions.open(session_id)
-        report = session.dispatcher.report(session.speech.backlog)
-        return {**report, "state": session.state.value, "ingest": session.media.ingest()}
+        return (await service.sessions.open(session_id)).stats()
 
     @routes.get(
         "/{session_id}/export.md",

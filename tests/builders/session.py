@@ -16,6 +16,7 @@ import numpy as np
 
 from engines import Engine, Op, Payload, StreamOp
 from streamsvc.core import clock, config
+from streamsvc.core import tape as tapes
 from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
 from streamsvc.core.context import Roles
 from streamsvc.core.options import SessionOptions
@@ -165,6 +166,7 @@ def make(
     /,
     *,
     options: SessionOptions | None = None,
+    tape: tapes.Tape = tapes.LIVE,
     **groups: dict[str, Any],
 ) -> Session:
     """A session kept in memory, for a `Threadless` loop. `groups`: settings."""
@@ -172,7 +174,7 @@ def make(
     store = Store(None, events=1000, frames=100)
     media = ThreadPoolExecutor(1)  # never used: it starts no thread before the first submit
     shared = SharedResources(settings, (models or Models()).roles(), media)
-    return Session("s", shared, store, options)
+    return Session("s", shared, store, options, tape)
 
 
 class Playing:

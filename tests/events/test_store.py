@@ -130,6 +130,17 @@ def test_nobody_else_on_the_machine_can_read_a_session(tmp_path: Path, before: b
     store.close(purge=True)
 
 
+def test_a_closed_store_takes_nothing_and_opens_no_file_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", events=10, frames=3)
+    store.append(rows(1, 1))
+    store.close(purge=False)
+    with pytest.raises(FAILURES):
+        store.append(rows(2, 2))
+    with pytest.raises(FAILURES):
+        store.read(0, 9, 9)
+    assert store.resting
+
+
 def test_a_store_at_rest_has_no_file_open_and_opens_again(tmp_path: Path) -> None:
     def open_files() -> list[str]:
         links = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]

@@ -79,6 +79,17 @@ async def test_a_subscriber_that_falls_further_behind_is_cut_off_and_counted() -
     assert subscription.dropped == 11
 
 
+async def test_a_subscriber_with_few_events_of_many_bytes_is_cut_off() -> None:
+    log = a_log(Limits(subscriber_bytes=5000))
+    subscription, ready = log.subscribe(), log.subscribe()
+    for _ in range(5):  # 1,000 bytes and the rest of an event
+        log.emit("caption.final", {**CAPTION, "text": "x" * 1000})
+        await received(ready)
+    with pytest.raises(SlowSubscriber):
+        await subscription.next()
+    assert subscription.dropped > 1
+
+
 def test_a_subscriber_that_reads_nothing_for_ten_seconds_is_cut_off(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         log = a_log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +16,16 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest.hls import Hls, is_playlist
+from streamsvc.ingest.source_channel import Channel
 from streamsvc.ingest.source_policy import locate
+from streamsvc.ingest.source_process import SourceProcess
 from tests.builders.internet import Answer
 from tests.builders.internet import site as site_at
 from tests.builders.stamped import Part, Web, hear, playlist, web
 
 TAG = "#EXT-X-DISCONTINUITY"
 KEY = bytes(range(16))
+CANARY = "canary-5c1f"
 PARTS = [f"/s{number}.ts" for number in range(4)]
 
 
@@ -228,26 +232,76 @@ def test_a_playlist_is_known_by_its_name() -> None:
     assert not is_playlist(locate("rtsp://host/a.m3u8", ()))
 
 
-def test_libav_opens_what_playlists_name_and_learns_no_password() -> None:
+def test_libav_opens_what_playlists_name_and_learns_neither_password_nor_url() -> None:
     def live(number: int) -> Answer:
         return Answer(playlist(f"s{number}.ts", ended=False, head=f"#EXT-X-MEDIA-SEQUENCE:{number}").encode())
 
     with site_at("127.0.0.1") as server:
         home = f"127.0.0.1:{server.port}"
         server.pages = {"/index.m3u8": [live(0), live(1), live(2)], **dict.fromkeys(PARTS, Answer(b"media"))}
-        hls = Hls(locate(f"http://me:secret@{home}/index.m3u8", None), 4.0, True, lambda: None)
+        hls = Hls(locate(f"http://me:secret@{home}/index.m3u8?t=token", None), 4.0, True, lambda: None)
         url = hls.start()
+        segments: list[str] = []
         for number in range(3):
             text = hls.open_nested(url, 0, {}).read(10_000).decode()
-            assert "secret" not in url + text
-            assert f"http://{home}/s{number}.ts" in text
-            for allowed in {number, max(0, number - 1)}:
-                assert hls.open_nested(f"http://{home}/s{allowed}.ts", 0, {}).read(10) == b"media"
+            assert not any(word in url + text for word in ("secret", "token", home))
+            segments += [line for line in text.splitlines() if line.endswith(".ts")]
+            assert len(segments) == number + 1
+            for allowed in segments[-2:]:
+                assert hls.open_nested(allowed, 0, {}).read(10) == b"media"
         assert all("Authorization" in headers for _, headers in server.asked)
+        assert [path for path, _ in server.asked][:2] == ["/index.m3u8?t=token", "/s0.ts"]
         asked = len(server.asked)
-        for other in ("s0.ts", "s3.ts", "index.m3u8?again"):
+        for other in (segments[0], f"http://{home}/s2.ts", "http://source/99.ts", "file:///etc/passwd"):
             with pytest.raises(SourceError, match="names nothing like that") as caught:
-                hls.open_nested(f"http://{home}/{other}", 0, {})
+                hls.open_nested(other, 0, {})
             assert caught.value.code == "refused"
         assert len(server.asked) == asked
         hls.close()
+
+
+def test_what_a_playlist_names_by_another_protocol_than_http_is_refused() -> None:
+    with site_at("127.0.0.1") as server:
+        server.pages = {"/index.m3u8": Answer(playlist("file:///etc/passwd").encode())}
+        hls = Hls(locate(f"http://127.0.0.1:{server.port}/index.m3u8", None), 4.0, True, lambda: None)
+        text = hls.open_nested(hls.start(), 0, {}).read(10_000).decode()
+        (named,) = [line for line in text.splitlines() if line.startswith("http")]
+        with pytest.raises(SourceError, match="something that is not http"):
+            hls.open_nested(named, 0, {})
+        hls.close()
+
+
+async def test_no_token_of_an_address_or_a_playlist_reaches_the_process_that_reads_it(
+    site: tuple[Path, Web], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, server = site
+    cipher = Cipher(algorithms.AES(KEY), modes.CBC(bytes(16))).encryptor()
+    piece = (folder / "s0.ts").read_bytes()
+    pad = 16 - len(piece) % 16
+    (folder / "e0").write_bytes(cipher.update(piece + bytes([pad]) * pad) + cipher.finalize())
+    (folder / "key.bin").write_bytes(KEY)
+    key = f'#EXT-X-KEY:METHOD=AES-128,URI="key.bin?a={CANARY}"'
+    (folder / "v.m3u8").write_text(playlist(key, f"e0?b={CANARY}", "#EXT-X-KEY:METHOD=NONE", "s1.ts"))
+    (folder / "index.m3u8").write_text(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=800000\nv.m3u8?c={CANARY}\n")
+    sent: list[bytes] = []
+    started: list[bytes] = []
+    send, wait_ready = Channel.send, SourceProcess.wait_ready
+
+    def sending(self: Channel, header: Any, parts: Any = ()) -> None:
+        sent.append(json.dumps(header).encode() + b"".join(map(bytes, parts)))
+        send(self, header, parts)
+
+    def starting(self: SourceProcess) -> None:
+        wait_ready(self)
+        place = Path(f"/proc/{self.pid}")
+        started.append((place / "cmdline").read_bytes() + (place / "environ").read_bytes())
+
+    monkeypatch.setattr(Channel, "send", sending)
+    monkeypatch.setattr(SourceProcess, "wait_ready", starting)
+    heard = await hear(f"{server.url}/index.m3u8?token={CANARY}")
+    assert begins(heard.sound) == [0, 3]
+    asked = [f"/v.m3u8?c={CANARY}", f"/key.bin?a={CANARY}", f"/e0?b={CANARY}"]
+    assert server.asked == [f"/index.m3u8?token={CANARY}", *asked, "/s1.ts"], "the server sees them all"
+    assert len(started) == 1 and b"source_child" in started[0]
+    assert any(b"#EXTM3U" in message for message in sent)
+    assert not any(CANARY.encode() in message for message in (*started, *sent))

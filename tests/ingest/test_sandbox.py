@@ -9,8 +9,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from streamsvc.ingest import sandbox
@@ -53,6 +55,7 @@ attack("read", lambda: open(path).close())
 attack("write", lambda: os.write(os.open(path + ".new", os.O_CREAT | os.O_WRONLY), b"x"))
 attack("remove", lambda: os.remove(path + ".new"))
 attack("signal", lambda: os.kill(other, 0))
+attack("signal to a thread", lambda: libc.tgkill(other, other, 0))
 attack("trace", lambda: libc.ptrace(0x4206, other, 0, 0))
 attack("fork", lambda: os.fork() or os._exit(0))
 attack("datagram", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -133,6 +136,7 @@ async def attacked(layer: str, path: Path) -> tuple[set[str], bool]:
                 "write",
                 "remove",
                 "signal",
+                "signal to a thread",
                 "trace",
                 "fork",
                 "datagram",
@@ -181,6 +185,37 @@ async def test_where_the_kernel_can_it_connects_to_no_port_but_its_listeners(pat
     found, _ = await attacked("port", path)
     assert "connect" in found
     assert "loopback" not in found
+
+
+CONFINED = """
+import sys, time
+from streamsvc.ingest import sandbox
+sandbox.confine()
+print("confined", flush=True)
+time.sleep(60)
+"""
+STARTER = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_confined_process_dies_with_the_one_that_started_it() -> None:
+    """However busy it is: it would see the end of its sockets only once it reads."""
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, CONFINED], stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    with starter.stdout:
+        confined = psutil.Process(int(starter.stdout.readline()))
+    assert confined.is_running()
+    starter.kill()
+    starter.wait()
+    end = time.monotonic() + 30
+    while confined.is_running() and confined.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, "it lives on"
+        time.sleep(0.02)
 
 
 def test_of_tcp_sockets_only_plain_ones_are_allowed(path: Path) -> None:

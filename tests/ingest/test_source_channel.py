@@ -14,7 +14,16 @@ import pytest
 
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest import source_channel
-from streamsvc.ingest.source_channel import Broken, Channel, Fields, Late, error_header, error_of
+from streamsvc.ingest.source_channel import (
+    Broken,
+    Channel,
+    Fields,
+    Late,
+    error_header,
+    error_of,
+    raised_header,
+    raised_of,
+)
 
 
 @pytest.fixture
@@ -163,3 +172,38 @@ def test_a_code_that_nobody_has_is_no_label() -> None:
     told = error_of(Fields(error_header(SourceError("a", code="made_up_1"))))
     assert told is not None
     assert told.code == "corrupt"
+
+
+def test_an_exception_is_told_by_its_class_and_places_and_never_by_its_text() -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads("what was said")
+    header = json.loads(json.dumps(raised_header(caught.value)))
+    assert "said" not in str(header)
+    told = raised_of(Fields(header))
+    assert told is not None
+    assert told["error"] == "JSONDecodeError"
+    assert [place.partition(":")[0] for place in told["places"]][-2:] == ["json.decoder", "json.decoder"]
+    assert all(place.partition(":")[2].isdigit() for place in told["places"])
+    assert raised_of(Fields({"packets": []})) is None
+
+
+def test_what_a_stranger_calls_a_class_or_a_module_reaches_no_log() -> None:
+    names = ["streamsvc.ingest.source_child", "json", "what_was_said", "streamsvc.what_was_said", "../etc"]
+    places = [{"module": name, "line": 7} for name in names[: source_channel.PLACES]]
+    told = raised_of(Fields({"raised": {"error": "WhatWasSaid", "places": places}}))
+    assert told == {
+        "error": "other",
+        "places": ["streamsvc.ingest.source_child:7", "json:7", "other:7", "other:7"],
+    }
+    told = raised_of(
+        Fields({"raised": {"error": "ValueError", "places": [{"module": names[-1], "line": 1}]}})
+    )
+    assert told == {"error": "ValueError", "places": ["other:1"]}
+    malformed: tuple[Any, ...] = (
+        [],
+        {"error": 1, "places": []},
+        {"error": "x", "places": [{"module": "json", "line": -1}]},
+    )
+    for wrong in malformed:
+        with pytest.raises(Broken):
+            raised_of(Fields({"raised": wrong}))

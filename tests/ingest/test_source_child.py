@@ -167,8 +167,10 @@ async def test_a_packet_that_is_too_large_is_named(tmp_path: Path, monkeypatch: 
     theirs.close()
 
 
-@pytest.mark.parametrize(("error", "status"), [(MemoryError(), sandbox.NO_MEMORY), (ValueError(), 1)])
-def test_a_process_that_needs_more_memory_says_so_by_its_status(
+@pytest.mark.parametrize(
+    ("error", "status"), [(MemoryError(), sandbox.NO_MEMORY), (ValueError("what was said"), 1)]
+)
+def test_what_ends_a_process_is_told_by_its_status_and_the_class(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
     ended: list[int] = []
@@ -177,6 +179,11 @@ def test_a_process_that_needs_more_memory_says_so_by_its_status(
     def serve() -> None:
         raise error
 
-    with socket.socket() as unused:
-        source_child._serve(Channel(unused), serve)
+    ours, theirs = socket.socketpair()
+    source_child._serve(Channel(theirs), serve)
+    theirs.close()
+    told = ours.makefile("rb").read()
+    ours.close()
     assert ended == [status]
+    assert (b'"error":"ValueError"' in told) == (status == 1)
+    assert b"what was said" not in told

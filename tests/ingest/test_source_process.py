@@ -22,9 +22,10 @@ from streamsvc.core.errors import ConfigError, SourceError
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest import sandbox, source_process
 from streamsvc.ingest.decode import on_thread
-from streamsvc.ingest.decoders import audio_decoder, threads
+from streamsvc.ingest.decoders import audio_decoder, threads, video_decoder
 from streamsvc.ingest.source import Source, SourceSink, open_source
 from streamsvc.ingest.source_channel import Broken
+from streamsvc.ingest.source_decoders import RemotePicture
 from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import SourceProcess, tell_sandbox
 from tests.builders.clips import clip
@@ -70,11 +71,19 @@ async def test_it_is_confined_and_has_no_key_and_no_file_of_ours(
     network = str((place / "ns/net").readlink())
     ours = str((place.parent / "self/ns/net").readlink())
     first_to_go = int((place / "oom_score_adj").read_text())
+    limits = {
+        line[:26].strip(): line[26:].split()[:2] for line in (place / "limits").read_text().splitlines()
+    }
     await source.close()
     assert first_to_go == int(sandbox.OUT_OF_MEMORY)
     assert b"a-key-that-is-ours" not in environment
     assert {name.partition(":")[0] for name in files} == {"/dev/null", "socket"}
     assert "NoNewPrivs:\t1" in status
+    assert [line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "CapPrm"))] == [
+        "0" * 16
+    ] * 2
+    assert limits["Max core file size"] == limits["Max file size"] == ["0", "0"]
+    assert limits["Max open files"] == [str(sandbox.FILES)] * 2
     assert ("Seccomp:\t2" in status) == (sandbox.SECCOMP in layers)
     assert (network != ours) == (sandbox.NAMESPACE in layers)
 
@@ -104,6 +113,30 @@ async def test_one_that_dies_or_hangs_ends_its_source_with_a_clear_error(
     assert (caught.value.code, caught.value.retryable) == ("source_crashed", False)
     assert [(entry["event"], entry["status"]) for entry in logs] == [("source process failed", status)]
     assert str(sound.parent) not in str(logs)
+    await source.close()
+    await ended(process)
+
+
+async def test_an_exception_that_ends_it_is_logged_by_class_and_place(tmp_path: Path) -> None:
+    source = await opened(clip(tmp_path / "a.mp4", video="libx264", audio=None), speed=None)
+    frames: list[EncodedFrame] = []
+    await run(source, frames.append)
+    decoder = video_decoder(source.tracks[0], "s")
+    picture = (await asyncio.to_thread(decoder.decode, frames))[-1].handle
+    assert isinstance(picture, RemotePicture)
+    process = process_of(source)
+    with capture_logs() as logs, pytest.raises(SourceError, match="ended unexpectedly"):
+        await asyncio.to_thread(picture.pixels, (1,))  # a picture without a width
+    raised, failed = logs
+    assert (raised["event"], raised["error"]) == ("source process raised", "IndexError")
+    assert [place.partition(":")[0] for place in raised["places"]] == [
+        "streamsvc.ingest.source_child",  # _serve, serve, _answer
+        "streamsvc.ingest.source_child",
+        "streamsvc.ingest.source_child",
+        "streamsvc.ingest.decode",
+    ]
+    assert (failed["event"], failed["status"]) == ("source process failed", 1)
+    decoder.close()
     await source.close()
     await ended(process)
 

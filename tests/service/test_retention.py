@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 from streamsvc.core import clock, config
 from streamsvc.core.errors import Conflict, NotFound
 from streamsvc.core.options import SessionOptions, SpeechOptions
+from streamsvc.events.caption_push import Push, parse_target
 from streamsvc.events.stored import StoredSession
 from streamsvc.service import retention
 from streamsvc.service.revocations import FILE
@@ -18,11 +20,14 @@ from streamsvc.service.service import Service
 from tests.builders.fake_service import kept, serving
 from tests.builders.session import Sender
 from tests.builders.units import cue
+from tests.fakes.role import FakeRole
 
 
 def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
-    stage: asyncio.Runner, tmp_path: Path
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(retention, "IDLE_SECONDS", 1e9)  # on disk alone it goes by the wall clock
+
     async def main() -> None:
         async with serving(tmp_path, store={"retention": 100.0}) as running:
             session, live = await running.sessions.create(), await running.sessions.create()
@@ -126,8 +131,12 @@ def test_what_nobody_reads_any_more_leaves_the_memory_and_reads_as_before(
             session.end("ended")
             await session.over.wait()
             epoch, seq = session.log.epoch, session.log.seq
+            figures = session.stats()
+            assert "final" in figures["ages"], "which no log tells"
             await clock.sleep(2 * retention.IDLE_SECONDS)
-            assert running.sessions.find("talk") is session, "its figures are in memory alone"
+            with pytest.raises(NotFound):
+                running.sessions.find("talk")
+            assert (await running.sessions.open("talk")).stats() == figures
         async with serving(tmp_path) as running:
             loaded = await running.sessions.open("talk")
             subscription = loaded.log.subscribe(["answer.*"], "me", lasting=True)
@@ -144,6 +153,7 @@ def test_what_nobody_reads_any_more_leaves_the_memory_and_reads_as_before(
             again = await running.sessions.open("talk")
             assert again is not loaded
             assert (again.log.epoch, again.log.seq) == (epoch, seq)
+            assert again.stats() == figures
             assert [said.text for said in again.dispatcher.cues] == ["The budget is nine million."]
             for _ in range(4):
                 await clock.sleep(retention.IDLE_SECONDS / 2)
@@ -154,6 +164,25 @@ def test_what_nobody_reads_any_more_leaves_the_memory_and_reads_as_before(
             assert running.sessions.by_id == {}, "nor does one stay that never had a publisher"
 
     stage.run(main())
+
+
+@pytest.mark.parametrize("more", ["reads", "sees", "clip"])
+async def test_one_of_which_models_know_more_than_its_log_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+    async with serving(tmp_path, see={"clip": "c"} if more == "clip" else {}) as running:
+        think = FakeRole({"drop": {}})
+        roles = replace(running.sessions.shared.roles, think=think, reads=more == "reads")
+        roles = replace(roles, vlm=think if more == "sees" else None)
+        running.sessions.shared = replace(running.sessions.shared, roles=roles)
+        read, unread = [await running.sessions.create() for _ in range(2)]
+        read.media.attach(Sender())
+        for session in (read, unread):
+            await running.sessions.delete(session.id)
+            await session.over.wait()
+        await retention.sweep(running.sessions)
+        assert list(running.sessions.by_id.values()) == [read]
 
 
 async def test_one_that_is_asked_for_while_it_is_being_unloaded_stays(
@@ -177,6 +206,26 @@ async def test_one_that_is_asked_for_while_it_is_being_unloaded_stays(
         monkeypatch.setattr(running.sessions.stored, "look", look)
         await retention.sweep(running.sessions)
         assert set(running.sessions.stored.by_id) == {session.id}
+
+
+async def test_one_that_answers_or_pushes_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+    async with serving(tmp_path) as running:
+        session = await running.sessions.create()
+        await running.sessions.delete(session.id)
+        await session.over.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(session.questions), "idle", False)
+            await retention.sweep(running.sessions)
+            assert running.sessions.find(session.id) is session, "a question is open"
+        target = parse_target("zoom", "https://zoom.example/closedcaption?id=1", "en-US")
+        push = Push(target, False, session.clock, print)
+        session.pushes[push.id] = push
+        await retention.sweep(running.sessions)
+        assert running.sessions.find(session.id) is session, "the end of a push is told until it is deleted"
+        session.pushes.clear()
+        await retention.sweep(running.sessions)
+        assert running.sessions.by_id == {}
 
 
 async def test_ended_sessions_keep_no_file_open(tmp_path: Path) -> None:

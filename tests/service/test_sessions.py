@@ -26,7 +26,7 @@ from streamsvc.core.errors import (
 )
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.events.store import Store
-from streamsvc.service import sessions
+from streamsvc.service import broadcast_ids, sessions
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from tests.builders.clips import clip
@@ -46,6 +46,20 @@ def test_ids_cannot_be_guessed_and_find_their_session(stage: asyncio.Runner, tmp
             with pytest.raises(NotFound) as caught:
                 running.sessions.find("0.nobody")
             assert caught.value.code == "no_session"
+
+    stage.run(main())
+
+
+def test_no_session_gets_the_id_of_one_that_is_or_was(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ["0.a", "0.a", "0.b", "0.c"]
+    monkeypatch.setattr(broadcast_ids, "new_id", lambda name: made.pop(0))
+    (tmp_path / "0.b").mkdir()  # of one that is on disk alone
+
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            assert [(await running.sessions.create()).id for _ in range(2)] == ["0.a", "0.c"]
 
     stage.run(main())
 

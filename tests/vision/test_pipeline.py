@@ -16,6 +16,7 @@ from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.options import SessionOptions, VisionOptions
+from streamsvc.core.tape import Tape
 from streamsvc.core.types import EncodedFrame
 from streamsvc.service import load_policy
 from streamsvc.vision import perception
@@ -77,6 +78,51 @@ def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runn
             assert counted("not_wanted") - before == 10
             played.session.end("ended")
             assert "keyframe.sampled" not in kinds(await played.ended())
+
+    stage.run(main())
+
+
+class Held(Tape):
+    """A tape that lets a stage on at one point once it is told to."""
+
+    def __init__(self, name: str) -> None:
+        self.go_on = asyncio.Event()
+        self._name = name
+
+    async def point(self, name: str) -> None:
+        if name == self._name:
+            await self.go_on.wait()
+
+
+class Writing(Models):
+    """Models that read a line on every picture."""
+
+    @staticmethod
+    def _read(payload: Any) -> Any:
+        corners = np.array([[0.1, 0.1, 0.5, 0.1]], np.float32)
+        return {"texts": ["A title"], "scores": [0.99], "corners": corners}
+
+
+@pytest.mark.parametrize(
+    ("point", "kind"),
+    [("compared", "keyframe.sampled"), ("looked", "sight.ready"), ("read", "screen.text")],
+)
+def test_what_a_thread_or_a_model_has_found_is_told_when_the_tape_says(
+    point: str, kind: str, stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment at which it is ready is another one each time: a replay waits for the recorded one."""
+    monkeypatch.setattr(perception, "likely_text", lambda page: True)
+
+    async def main() -> None:
+        tape = Held(point)
+        async with Playing(make(Writing(), tape=tape)) as played:
+            played.session.media.attach(Sender(VP8))
+            await send(played.session, packets(tmp_path, 1.0, audio=None))
+            await clock.sleep(5.0)
+            assert kind not in kinds(played.events)
+            tape.go_on.set()
+            await clock.sleep(5.0)
+            assert kind in kinds(played.events)
 
     stage.run(main())
 

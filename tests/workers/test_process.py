@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ async def test_a_process_lives_until_it_is_closed(tmp_path: Path) -> None:
     assert started.alive
     assert started.pid == started.process.pid
     assert started.runtimes == {"test": "of a test"}
+    assert stat.S_IMODE((tmp_path / "a.sock").stat().st_mode) == 0o600
     await started.close()
     assert not started.alive
 

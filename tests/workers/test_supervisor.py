@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from streamsvc.core import clock, metrics
-from streamsvc.core.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import CapacityError, ModelMissing, WorkerError
 from streamsvc.core.idle_gate import IdleGate
 from streamsvc.workers import supervisor
 from streamsvc.workers.process import Job, WorkerProcess
@@ -200,3 +201,22 @@ async def test_idle_work_costs_nothing_and_other_work_its_cpu_time(monkeypatch: 
         idle = process.cost
         await role.call("burn", {"seconds": 1.0}, deadline_in_s=30)
         assert idle < 0.1 < process.cost
+
+
+async def test_a_stream_that_nobody_reads_ends_with_an_error_and_costs_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "_STREAM_ITEMS", 4)
+    async with running() as process:
+        stream = process.role("test").stream("count", {"to": 10_000_000}, deadline_in_s=30)
+        async with contextlib.aclosing(stream):  # type: ignore[type-var]
+            assert (await anext(stream))["n"] == 0
+            (replies,) = process._pending.values()
+            await _until(lambda: not process._pending)
+            assert replies.qsize() <= 4
+            with pytest.raises(CapacityError, match="not read in time"):
+                async for _ in stream:
+                    pass
+        assert [
+            item["n"] async for item in process.role("test").stream("count", {"to": 2}, deadline_in_s=5)
+        ] == [0, 1]

@@ -1,25 +1,18 @@
-"""Uploaded audio as files that libav opens: a head for raw samples, and a file per channel."""
+"""Uploaded audio as files that a session reads: a head for raw samples, and a file per channel."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import struct
 import wave
 from pathlib import Path
-from typing import Any
 
-import av
-import av.error
-
-from streamsvc.core.errors import SourceError, TooLarge
+from streamsvc.core.errors import TooLarge
 from streamsvc.core.types import SAMPLE_RATE
-from streamsvc.ingest.container import open_file
-from streamsvc.ingest.source_policy import Place
+from streamsvc.ingest.channel_reader import ChannelReader
 from streamsvc.service.compat.audio_session import SAMPLE_BYTES, AudioFormat
 
 WAV_HEAD = 44  # bytes
-CHANNELS = 8  # security limit: channels transcribed of one file
 _WAV_TAGS = {"pcm_s16le": 1, "pcm_alaw": 6, "pcm_mulaw": 7}
 # What files with a container begin with: such a body is no raw audio, whatever the request says.
 _CONTAINERS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
@@ -47,47 +40,29 @@ def wav_head(audio_format: AudioFormat, size: int) -> bytes:
     return b"".join(chunks)
 
 
-def split_channels(path: Path, folder: Path, seconds: float) -> list[Path]:
+def split_channels(reader: ChannelReader, folder: Path, seconds: float) -> list[Path]:
     """Write each channel of a file's first audio track as a mono WAV file of SAMPLE_RATE. Blocking.
 
     Args:
-        path: of the file.
+        reader: of the file.
         folder: where the new files are written.
         seconds: security limit: the longest audio.
 
     Raises:
-        SourceError: "corrupt", "no_audio". TooLarge: too long, or more than CHANNELS channels.
+        SourceError, TooLarge: as of the reader, or too long.
     """
     written: list[Path] = []
+    outputs: list[wave.Wave_write] = []
     with contextlib.ExitStack() as stack:
-        container = open_file(Place("file", "the file", path), stack)
-        if not container.streams.audio:
-            raise SourceError("the file has no audio", code="no_audio")
-        outputs: list[wave.Wave_write] = []
-        resampler: Any = av.AudioResampler("s16", None, SAMPLE_RATE)
-        try:
-            for frame in itertools.chain(container.decode(audio=0), (None,)):
-                if frame is not None and not outputs:
-                    count = len(frame.layout.channels)
-                    _check_count(count)  # before libav's planes of more than 8 channels are read
-                    written = [folder / f"channel{index}.wav" for index in range(count)]
-                    outputs = [stack.enter_context(_writer(name)) for name in written]
-                for piece in resampler.resample(frame) if outputs else ():
-                    samples = piece.to_ndarray().reshape(-1, len(outputs))
-                    for channel, output in enumerate(outputs):
-                        output.writeframes(samples[:, channel].tobytes())
-                    if outputs[0].tell() > seconds * SAMPLE_RATE:
-                        raise TooLarge(f"The audio is longer than {seconds:g} s")
-        except (av.error.FFmpegError, ValueError):
-            raise SourceError("the file is damaged", code="corrupt") from None
-    if not written:
-        raise SourceError("the file has no audio", code="no_audio")
+        for block in stack.enter_context(contextlib.closing(reader.blocks())):
+            if not outputs:
+                written = [folder / f"channel{index}.wav" for index in range(block.shape[1])]
+                outputs = [stack.enter_context(_writer(path)) for path in written]
+            for channel, output in enumerate(outputs):
+                output.writeframes(block[:, channel].tobytes())
+            if outputs[0].tell() > seconds * SAMPLE_RATE:
+                raise TooLarge(f"The audio is longer than {seconds:g} s")
     return written
-
-
-def _check_count(channels: int) -> None:
-    if channels > CHANNELS:
-        raise TooLarge(f"multichannel transcribes at most {CHANNELS} channels, not {channels}")
 
 
 def _writer(path: Path) -> wave.Wave_write:

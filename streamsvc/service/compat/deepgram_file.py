@@ -21,8 +21,11 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from streamsvc.core import json_input
+from streamsvc.core.config import Ingest
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, NotFound, SourceError, TooLarge
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
+from streamsvc.ingest.channel_reader import ChannelReader
+from streamsvc.ingest.source_policy import Place
 from streamsvc.service.compat.audio_file import WAV_HEAD, has_container, split_channels, wav_head
 from streamsvc.service.compat.audio_session import AudioFormat, ConnectionLimits
 from streamsvc.service.compat.deepgram_messages import Message, RequestInfo, alternative
@@ -74,8 +77,7 @@ async def transcribe(service: Service, http: Request, request_id: str, limits: C
         paths = [path]
         try:
             if options.multichannel:
-                seconds = limits.audio_seconds
-                paths = await asyncio.to_thread(split_channels, path, Path(folder), seconds)
+                paths = await _split(path, service.settings.ingest, limits)
             runs = [
                 await _transcribe(
                     service, _Source(str(one), (Path(folder),), digest, holder), options, limits.file_seconds
@@ -167,6 +169,22 @@ def _is_web(url: str) -> bool:
         return urlsplit(url).scheme in ("http", "https")
     except ValueError:
         return False
+
+
+async def _split(path: Path, settings: Ingest, limits: ConnectionLimits) -> list[Path]:
+    """Files of each channel of a file, beside it.
+
+    Raises:
+        SourceError: it is damaged. TooLarge: it is too long, or has too many channels. DeadlineMissed.
+    """
+    reader = ChannelReader(Place("file", "the file", path), settings)
+    try:
+        async with asyncio.timeout(limits.file_seconds):
+            return await asyncio.to_thread(split_channels, reader, path.parent, limits.audio_seconds)
+    except TimeoutError:
+        raise DeadlineMissed(f"The file was not read within {limits.file_seconds:g} s") from None
+    finally:
+        reader.close()
 
 
 async def _transcribe(

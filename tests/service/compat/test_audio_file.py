@@ -9,13 +9,21 @@ import av
 import numpy as np
 import pytest
 
+from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError, TooLarge
-from streamsvc.service.compat.audio_file import CHANNELS, WAV_HEAD, has_container, split_channels, wav_head
+from streamsvc.ingest.channel_reader import ChannelReader
+from streamsvc.ingest.channels import CHANNELS
+from streamsvc.ingest.source_policy import Place
+from streamsvc.service.compat.audio_file import WAV_HEAD, has_container, split_channels, wav_head
 from streamsvc.service.compat.audio_session import AudioFormat
 
 
 def tone(seconds: float, rate: int, hertz: float) -> np.ndarray:
     return (9000 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype("<i2")
+
+
+def reader(path: Path) -> ChannelReader:
+    return ChannelReader(Place("file", "the file", path), Ingest(sandbox="off"))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +48,7 @@ def test_each_channel_becomes_a_file(tmp_path: Path) -> None:
     samples = np.stack([left, right], axis=1).tobytes()
     path = tmp_path / "audio"
     path.write_bytes(wav_head(AudioFormat("pcm_s16le", 8000, 2), len(samples)) + samples)
-    written = split_channels(path, tmp_path, 60.0)
+    written = split_channels(reader(path), tmp_path, 60.0)
     loudest = []
     for one in written:
         with wave.open(str(one)) as file:
@@ -56,14 +64,14 @@ def test_long_audio_many_channels_and_damage_are_refused(tmp_path: Path) -> None
     samples = bytes(2 * 8000 * 3)
     path.write_bytes(wav_head(AudioFormat("pcm_s16le", 8000), len(samples)) + samples)
     with pytest.raises(TooLarge, match="longer than 1 s"):
-        split_channels(path, tmp_path, 1.0)
+        split_channels(reader(path), tmp_path, 1.0)
     many = AudioFormat("pcm_s16le", 8000, CHANNELS + 1)
     path.write_bytes(wav_head(many, 1800) + bytes(1800))
     with pytest.raises(TooLarge, match="at most 8 channels, not 9"):
-        split_channels(path, tmp_path, 60.0)
+        split_channels(reader(path), tmp_path, 60.0)
     path.write_bytes(b"no media at all")
     with pytest.raises(SourceError):
-        split_channels(path, tmp_path, 60.0)
+        split_channels(reader(path), tmp_path, 60.0)
 
 
 def test_a_file_of_its_own_is_known_by_its_head() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from fastapi import FastAPI
 from starlette.datastructures import QueryParams
 
 from streamsvc.core.config import Hear
+from streamsvc.ingest.source_process import SourceProcess
 from streamsvc.service import app
 from streamsvc.service.auth import Auth
 from streamsvc.service.compat import routes
@@ -172,6 +175,31 @@ async def test_an_upload_that_never_ends_is_given_up(kind: str, tmp_path: Path) 
                 answer = await http.post("/v1/listen", content=endless(), headers={"Content-Type": kind})
     assert answer.status_code == 400
     assert "within 0.05 s" in answer.text
+
+
+async def test_a_file_that_ends_the_process_that_reads_its_channels_is_answered_400(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demux, pids = SourceProcess.demux, []
+
+    def ending(process: SourceProcess, *arguments: Any) -> Any:
+        pids.append(process.pid)
+        psutil.Process(process.pid).kill()
+        return demux(process, *arguments)
+
+    monkeypatch.setattr(SourceProcess, "demux", ending)
+    body = samples(Path(__file__).parents[2] / "fixtures" / "canary.ogg", 16_000, "pcm_s16le")
+    query = "encoding=linear16&sample_rate=16000&channels=2&multichannel=true"
+    async with fake_service.serving(tmp_path) as service:
+        transport = httpx.ASGITransport(app.build(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            answer = await http.post(
+                f"/v1/listen?{query}", content=body, headers={"Content-Type": "audio/raw"}
+            )
+            assert (await http.get("/healthz")).status_code == 200
+    assert answer.status_code == 400
+    assert "failed to process audio" in answer.text
+    assert len(pids) == 1 and pids[0] != os.getpid()
 
 
 @pytest.mark.models
