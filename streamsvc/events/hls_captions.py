@@ -1,10 +1,10 @@
 """Captions as HLS: WebVTT segments of 6 s and their playlists (RFC 8216, 3.5 and 4.3). Pure.
 
-    closed cues, speech under way -> LiveSegments: each segment is settled once, then never changes -> playlist
+    closed cues, speech under way -> LiveSegments: a segment is settled once, then never changes -> playlist
     closed cues of an ended session -> recorded: any segment, made when it is asked for
 
-Segment `number` of a live session covers the SECONDS from `start_of(number)` on. The first LEAD ones lie before
-the session, so that a player that comes with the first words finds a playlist that is long enough.
+Segment `number` of a live session covers the SECONDS from `start_of(number)` on. The first LEAD ones lie
+before the session, so that a player that comes with the first words finds a playlist that is long enough.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Captions added to an HLS video: EXT-X-MEDIA of type SUBTITLES in a master playlist (RFC 8216, 4.3.4.1). Pure."""
+"""Captions added to an HLS video: EXT-X-MEDIA of type SUBTITLES (RFC 8216, 4.3.4.1). Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The first timestamp of an HLS segment: MPEG-TS, fragmented MP4 or packed audio. Pure.
 
-For the X-TIMESTAMP-MAP of captions beside somebody's video (RFC 8216, 3.5). Headers alone are read, with bounds
-checked: the bytes are a stranger's, and libav meets such in a sandboxed process only.
+For the X-TIMESTAMP-MAP of captions beside somebody's video (RFC 8216, 3.5). Headers alone are read, with
+bounds checked: the bytes are a stranger's, and libav meets such in a sandboxed process only.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _of_mp4(segment: bytes, initial: bytes) -> int | None:
         time = next((body for name, body in _boxes(fragment) if name == b"tfdt"), b"")
         ticks = time[4:12] if time[:1] == b"\1" else time[4:8]
         if number in scales and len(ticks) >= 4:
-            scale, is_video = scales[number]
-            found.append((not is_video, int.from_bytes(ticks) * CLOCK // scale))
+            each, is_video = scales[number]
+            found.append((not is_video, int.from_bytes(ticks) * CLOCK // each))
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 

@@ -65,7 +65,8 @@ def read(place: Place, limit: float, private_urls: bool) -> VideoPlaylist:
         private_urls: security limit: whether hosts of private networks are allowed.
 
     Raises:
-        Forbidden: "private_url". SourceError: as `Fetcher.playlist`; "cannot_align": its segments tell no time.
+        Forbidden: "private_url". SourceError: as `Fetcher.playlist`; "cannot_align": its segments tell no
+            time.
     """
     fetcher = Fetcher(place, limit, private_urls, lambda: None)
     try:

@@ -1,7 +1,7 @@
 """Routes of captions in players: HLS playlists with WebVTT segments, alone and beside somebody's video.
 
-A player cannot send a header, so everything below .../hls may be asked for with one signature, which playlists
-hand on to what they name; that of master.m3u8 holds for one video.
+A player cannot send a header, so everything below .../hls may be asked for with one signature, which
+playlists hand on to what they name; that of master.m3u8 holds for one video.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ class Placement:
     """Where captions lie in somebody's video; the default: they have a time of their own.
 
     mpegts: the timestamp of session second 0; None: there is no video. offset: seconds by which they are
-    shown later. first: the session second at which a video begins that has ended. discontinuity: of the video.
+    shown later. first: the session second at which a video begins that has ended. discontinuity: of the
+    video.
     """
 
     mpegts: int | None = None
