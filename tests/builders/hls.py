@@ -1,7 +1,8 @@
-"""A strict HLS player of captions: reads playlists and WebVTT segments by the rules of RFC 8216, and says no."""
+"""A strict HLS player of captions: playlists and WebVTT segments by the rules of RFC 8216, or it says no."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,9 +55,7 @@ def cues_of(text: str) -> list[Cue]:
     )
     cues = [Cue(seconds(*cue[:3]), seconds(*cue[3:6]), cue[6].strip()) for cue in found]
     assert all(cue.end > cue.start for cue in cues)
-    assert all(
-        one.start <= two.start and one.end <= two.end for one, two in zip(cues, cues[1:], strict=False)
-    )
+    assert all(one.start <= two.start and one.end <= two.end for one, two in itertools.pairwise(cues))
     return cues
 
 
@@ -156,12 +155,12 @@ class Player:
             cues.update(dict.fromkeys(cues_of(self.bodies[number])))
         ordered = list(cues)
         assert ordered == sorted(ordered, key=lambda cue: cue.start), "cue times are monotone"
-        pairs = zip(ordered, ordered[1:], strict=False)
+        pairs = itertools.pairwise(ordered)
         assert all(one.end <= two.start for one, two in pairs), "no two cues at once"
         return ordered
 
     def check_places(self, start_of: Callable[[int], float]) -> None:
-        """Each cue is in exactly the segments that it reaches into. `start_of`: of a segment, by its number."""
+        """Each cue is in exactly the segments that it reaches into. `start_of`: of one, by its number."""
         for cue in self.shown():
             for number, body in self.bodies.items():
                 begin = start_of(number)
