@@ -34,9 +34,8 @@ pytestmark = [
 ]
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 NEAR = 1.0  # seconds by which a cue may be off its place
-CUES = (
-    "[...video.textTracks].flatMap((track) => [...track.cues ?? []].map((cue) => [cue.text, cue.startTime]))"
-)
+EACH = "[...video.textTracks].flatMap((track) => [...track.{} ?? []].map((cue) => {}))"
+CUES = EACH.format("cues", "[cue.text, cue.startTime]")
 ACTIVE = EACH.format("activeCues", "cue.text")
 
 
@@ -65,9 +64,7 @@ def script() -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def playing(
-    folder: Path, script: bytes, *, position: float
-) -> AsyncIterator[tuple[Session, Site, Page]]:
+async def playing(folder: Path, script: bytes, *, position: float) -> AsyncIterator[Stage]:
     """A live session, a web server with the pages, and a browser."""
     with site("127.0.0.1") as host:
         host.pages = {f"/{page.name}": Answer(page.read_bytes()) for page in DEPLOY.glob("player_*.html")}
@@ -182,7 +179,7 @@ async def test_hls_js_shows_captions_of_a_live_session_beside_a_live_video(
 
 async def test_a_plain_track_follows_the_captions_of_a_live_session(tmp_path: Path) -> None:
     async with playing(tmp_path, b"", position=30.0) as stage:
-        session, host, page = stage.session, stage.host, stage.page
+        session, page = stage.session, stage.page
         says(session, 1.0)
         captions = quote(f"{stage.base}/captions.vtt?follow=1", safe="")
         await page.goto(f"{stage.origin}/player_track.html?video=none.mp4#{captions}")
