@@ -89,7 +89,9 @@ def align(video: VideoPlaylist, zero_utc: datetime, position: float, offset: flo
         )
     found = aligned(anchor.mpegts, at, anchor.start, shift)
     length = anchor.start + anchor.left
-    if not max(-_DAY, -length) < found.first < position + _DAY * (not video.ended):
+    # A live video may lag behind a session that has just begun.
+    earliest, latest = (-length, position) if video.ended else (-_DAY, position + _DAY)
+    if not max(earliest, -_DAY) < found.first < latest:
         raise Unprocessable(
             f"this video begins {found.first:.0f} s after the session, which is {position:.0f} s long: they "
             "do not overlap; with `offset` captions are shown so many seconds later",
