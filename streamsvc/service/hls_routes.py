@@ -94,7 +94,7 @@ def router(service: Service) -> APIRouter:
         if body.video is None:
             return PlayerAddresses(captions_url=captions, master_url=None)
         require(grants, "publish")
-        named = {"video": body.video} | ({} if body.offset is None else {"offset": f"{body.offset:g}"})
+        named = {"video": body.video} | ({} if body.offset is None else {"offset": f"{body.offset:.3f}"})
         path = f"/v1/sessions/{session.id}{WHOLE}?{urlencode(named)}"
         return PlayerAddresses(captions_url=captions, master_url=service.auth.sign(path, LIFETIME, grants))
 
@@ -169,7 +169,7 @@ def router(service: Service) -> APIRouter:
         # Of the broadcast, whatever name it was asked by: the next one has captions of its own.
         base = f"/v1/sessions/{session.id}/hls/captions.m3u8"
         placed = {"mpegts": str(alignment.mpegts), "discontinuity": str(found.anchor.discontinuity)}
-        placed |= {"offset": f"{offset:g}"} if offset else {}
+        placed |= {"offset": f"{offset:.3f}"} if offset else {}
         placed |= {"first": f"{alignment.first:.3f}"} if found.ended else {}
         renditions = [
             Rendition(name, code, _signed(service, base, placed | lang, grants), not lang)

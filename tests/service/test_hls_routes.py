@@ -195,7 +195,7 @@ async def test_a_video_must_be_named_by_who_may_publish_and_its_signature_is_for
             for changed in (
                 master.replace("video.m3u8", "other.m3u8"),
                 f"{master}&video={other}",
-                master.replace("offset=1.5", "offset=2"),
+                master.replace("offset=1.500", "offset=2.000"),
                 master.replace("?", f"?video={other}&"),
                 master.replace("&exp=", f"&video={other}&exp="),
             ):
