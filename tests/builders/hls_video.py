@@ -30,9 +30,11 @@ def hls_video(
     }
     with av.open(str(path), "w", format="hls", options=options) as out:
         picture = out.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "tune": "zerolatency"})
+        assert isinstance(picture, av.VideoStream)
         picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         picture.codec_context.gop_size = RATE
         sound = out.add_stream("aac", rate=48_000, layout="mono")
+        assert isinstance(sound, av.AudioStream)
         count = round(seconds * RATE)
         for number in range(count):
             image = np.full((48, 64, 3), number * 255 // count, np.uint8)

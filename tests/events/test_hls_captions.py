@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -262,7 +263,7 @@ def test_a_segment_of_a_long_session_is_made_of_what_is_near() -> None:
     looked: list[object] = []
 
     class Counted(list[Cue]):
-        def __getitem__(self, key):  # type: ignore[no-untyped-def,override]
+        def __getitem__(self, key: Any) -> Any:
             looked.append(key)
             return super().__getitem__(key)
 

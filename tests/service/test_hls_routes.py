@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from streamsvc.service.session import Session
 from tests.builders.fake_service import at_the_door
 from tests.builders.hls import Player, cues_of, parse, ticks_of
 from tests.builders.hls_video import hls_video
-from tests.builders.internet import Answer, site
+from tests.builders.internet import Answer, Site, site
 from tests.builders.service import error_of
 from tests.builders.session import Sender
 from tests.builders.spoken import KEY
@@ -171,7 +171,7 @@ async def test_one_signature_opens_the_playlist_and_its_segments_and_nothing_els
 
 
 @contextlib.contextmanager
-def hosting(folder: Path, text: str | None = None):  # type: ignore[no-untyped-def]
+def hosting(folder: Path, text: str | None = None) -> Iterator[tuple[Site, str]]:
     """A web server with a video's files; `text`: its playlist. Yields it and the playlist's URL."""
     with site("127.0.0.1") as host:
         for file in folder.iterdir():
