@@ -180,7 +180,7 @@ def test_a_cue_stays_for_its_reading_time_but_never_over_the_next_one() -> None:
 
 def test_random_speech_is_shown_whole_and_by_the_rules_however_a_player_polls() -> None:
     chance = random.Random(18)
-    for _ in range(30):
+    for _ in range(8):
         live = Broadcast()
         now = spoken = 0.0
         texts: list[str] = []
