@@ -86,7 +86,7 @@ async def playing(folder: Path, script: bytes, *, position: float) -> AsyncItera
                 executable_path=str(CHROMIUM), args=[*FLAGS, "--autoplay-policy=no-user-gesture-required"]
             )
             page = await browser.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             yield Stage(session, f"http://{place}/v1/sessions/talk", host, origin, page)
             await browser.close()
 
