@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from streamsvc.core import clock
 
@@ -16,7 +16,7 @@ class SessionClock:
 
     def __init__(self) -> None:
         self.started_utc: datetime = clock.utc()
-        self.zero = clock.now()
+        self.zero = self._created = clock.now()
         self._newest = 0.0  # session seconds of the newest media
         self.media_paced = False
         self._ended = False
@@ -30,6 +30,11 @@ class SessionClock:
         """
         self.zero = clock.now()
         self.media_paced = media_paced
+
+    @property
+    def zero_utc(self) -> datetime:
+        """Wall-clock time of session second 0; of an earlier run's session that of its creation."""
+        return self.started_utc + timedelta(seconds=self.zero - self._created)
 
     def advance(self, at: float) -> None:
         """Note that media of session second `at` has come in."""
@@ -47,5 +52,6 @@ class SessionClock:
         """Stand where a session of an earlier run has ended, `seconds` long."""
         self.started_utc = started_utc
         self.zero = clock.now() - max(seconds, (clock.utc() - started_utc).total_seconds())
+        self._created = self.zero
         self._newest = seconds
         self.end()

@@ -1,24 +1,27 @@
-"""Caption posts for YouTube and Zoom: their format, sequence numbers and retries. Pure.
+"""Caption posts for YouTube, Zoom and OvenMediaEngine: format, sequence numbers and retries. Pure.
 
 Sources: support.google.com/youtube/answer/6077032 (Closed Captions over HTTP for YouTube Live Streams) and
 support.zoom.us/hc/en-us/articles/115002212983 (third-party closed captioning). Both number posts by `seq`:
 plus one for a new post, unchanged for a retry. A YouTube response begins with YouTube's time, and times more
 than 60 s off are refused; heartbeats are optional. Zoom returns the last number taken at GET .../seq.
+OvenMediaEngine (its docs/rest-api/v1/virtualhost/application/stream, Send Event and Send Subtitles) numbers
+nothing: what is posted is shown from then on.
 """
 
 from __future__ import annotations
 
 import enum
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from streamsvc.core.printable import printable
-from streamsvc.speech.captions import wrap
+from streamsvc.speech.captions import READING_SPEED, SECONDS_MAX, SECONDS_MIN, wrap
 
 _ENTITY = re.compile(r"&(?=#?\w+;)")
-_NOT_READY = 400  # Zoom: the meeting has not started. YouTube: times more than 60 s off, or an invalid body
 _TOO_MANY_REQUESTS = 429
 _UNCERTAIN = frozenset({408, 425, 500, 502, 503, 504})  # the post may have been taken
 _CLOCK_MOVED = 1.0  # seconds from which a change of the target's clock explains a refusal
@@ -41,14 +44,20 @@ class Provider:
     content_type: str
     batch: int  # cues in one post at most
     max_age: float  # seconds since a cue was spoken; older ones are dropped
-    zoom_protocol: bool  # `lang` parameter, plain body, last number at GET .../seq; else YouTube's
+    # zoom: `lang` parameter, plain body, last number at GET .../seq. ome: events or subtitles, no numbers.
+    protocol: Literal["youtube", "zoom", "ome-event", "ome-subtitles"]
+    not_ready: int = 400  # the status that says so
+    label: str = ""  # of a subtitle track
 
 
 PROVIDERS = {
-    # No charset: it is UTF-8 by definition. YouTube refuses times more than 60 s off its own (400).
-    "youtube": Provider("text/plain", 8, 55.0, zoom_protocol=False),
-    # Zoom shows a caption on arrival, so an old one would appear under other words.
-    "zoom": Provider("text/plain; charset=utf-8", 1, 20.0, zoom_protocol=True),
+    # No charset: it is UTF-8 by definition. YouTube refuses times more than 60 s off its own, and invalid
+    # bodies, with 400.
+    "youtube": Provider("text/plain", 8, 55.0, "youtube"),
+    # Zoom shows a caption on arrival, so an old one would appear under other words. 400: not started.
+    "zoom": Provider("text/plain; charset=utf-8", 1, 20.0, "zoom"),
+    # 404: the stream is not there yet.
+    "ome": Provider("application/json", 1, 20.0, "ome-subtitles", not_ready=404),
 }
 
 
@@ -121,6 +130,16 @@ def zoom_body(captions: Sequence[CaptionText]) -> str:
     return "".join(f"{caption.text}\n" for caption in captions)
 
 
+def ome_body(caption: CaptionText, provider: Provider) -> str:
+    """OvenMediaEngine's body: a subtitle of the reading time, or an ID3 frame TXXX, in JSON."""
+    if provider.protocol == "ome-event":
+        frame = {"frameType": "TXXX", "info": "caption", "data": caption.text}
+        return json.dumps({"eventFormat": "id3v2", "eventType": "video", "events": [frame]})
+    seconds = min(SECONDS_MAX, max(SECONDS_MIN, len(caption.text) / READING_SPEED))
+    cue = {"startOffset": 0, "durationMs": round(1000 * seconds), "text": caption.text}
+    return json.dumps({"format": "webvtt", "data": [{"label": provider.label, "subtitles": [cue]}]})
+
+
 def server_time(body: str) -> datetime | None:
     """The time at the beginning of a YouTube response; None if there is none."""
     try:
@@ -155,7 +174,7 @@ class PostSequencer:
         self.state = PushState.READY
         self.seq = 1  # of the current post, or of the next one
         self.clock_offset = 0.0  # seconds that the target's clock is ahead of ours
-        self.needs_last_seq = provider.zoom_protocol  # whether to ask the target for its last number now
+        self.needs_last_seq = provider.protocol == "zoom"  # whether to ask the target for its last number now
         self.sent = 0  # cues
         self.retried = 0  # posts
         self.error: tuple[str, str] | None = None  # code, message
@@ -192,13 +211,15 @@ class PostSequencer:
 
     def body(self) -> str:
         """The body of the current post."""
-        if self._provider.zoom_protocol:
+        if self._provider.protocol == "zoom":
             return zoom_body(self._captions)
+        if self._provider.protocol != "youtube":
+            return ome_body(self._captions[0], self._provider)
         return youtube_body(self._captions, self._started, self.clock_offset)
 
     def handle(self, result: PostResult) -> float:
         """Update the state by the outcome of a try; returns seconds to wait before the next `due`."""
-        clock_moved = not self._provider.zoom_protocol and self._update_clock(result)
+        clock_moved = self._provider.protocol == "youtube" and self._update_clock(result)
         status = result.status
         if status is not None and 200 <= status < 300:
             self._accepted()
@@ -206,8 +227,8 @@ class PostSequencer:
             return 0.0
         if status is None or status in _UNCERTAIN or status == _TOO_MANY_REQUESTS:
             return self._overloaded(status)
-        self.needs_last_seq = self._provider.zoom_protocol  # the number may be the reason
-        if status == _NOT_READY:
+        self.needs_last_seq = self._provider.protocol == "zoom"  # the number may be the reason
+        if status == self._provider.not_ready:
             self._target_not_ready()
             return self._policy.first_delay if clock_moved else self._policy.slow_delay
         return self._refused(status)
@@ -250,7 +271,7 @@ class PostSequencer:
 
     def _target_not_ready(self) -> None:
         self._not_ready += 1
-        self._set(PushState.WAITING, "status_400", "it does not take captions now")
+        self._set(PushState.WAITING, f"status_{self._provider.not_ready}", "it does not take captions now")
         if self._not_ready >= self._policy.max_not_ready:
             self._on_drop(len(self._captions))
             self._give_up()
@@ -268,7 +289,7 @@ class PostSequencer:
         """Drop the current post. If it may have been taken, its number is not used again."""
         if self._uncertain:
             self.seq += 1
-            self.needs_last_seq = self._provider.zoom_protocol
+            self.needs_last_seq = self._provider.protocol == "zoom"
         self._captions = ()
 
     def _backoff(self, tries: int) -> float:

@@ -1,4 +1,4 @@
-"""Push of closed captions to YouTube's live caption ingest and to Zoom's closed captioning.
+"""Push of closed captions to YouTube's live caption ingest, Zoom's closed captioning and OvenMediaEngine.
 
     caption.final events -> queue (drops the oldest) -> PostSequencer (number, retries) -> Poster -> target
 
@@ -8,12 +8,13 @@ The target's URL is a secret: only its host appears in responses, events and log
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from streamsvc.events.caption_posts import (
     CaptionText,
     PostResult,
     PostSequencer,
+    Provider,
     PushState,
     RetryPolicy,
     plain_text,
@@ -37,6 +39,9 @@ log = structlog.get_logger()
 
 # The next caption.final events (seq, JSON text); None: the captions have ended.
 NextCaptions = Callable[[], Awaitable[list[tuple[int | None, str]] | None]]
+
+
+OME_ACTIONS = (":sendEvent", ":sendSubtitles")
 
 
 class PushError(StreamsvcError):
@@ -49,27 +54,38 @@ class PushError(StreamsvcError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Destination of a push. `path` and `query` are secret."""
+    """Destination of a push. `path`, `query` and `token` are secret."""
 
-    provider: str  # "youtube" or "zoom"
+    provider: str  # "youtube", "zoom" or "ome"
     host: str
     lang: str
     scheme: str
     port: int | None
     path: str
     query: str
+    token: str = ""  # of OvenMediaEngine's API
+    label: str = ""  # of its subtitle track
+
+    def requirements(self) -> Provider:
+        """What its posts are like; OvenMediaEngine's by what of its API was named."""
+        provider = replace(PROVIDERS[self.provider], label=self.label)
+        is_event = self.provider == "ome" and self.path.endswith(OME_ACTIONS[0])
+        return replace(provider, protocol="ome-event") if is_event else provider
 
     def __repr__(self) -> str:
         return f"Target({self.provider}, {self.host})"
 
 
-def parse_target(provider: str, url: str, lang: str) -> Target:
+def parse_target(provider: str, url: str, lang: str, token: str = "", label: str = "") -> Target:
     """Parse the URL of a target.
 
     Args:
-        provider: "youtube" or "zoom".
-        url: as the provider shows it.
+        provider: "youtube", "zoom" or "ome" (OvenMediaEngine).
+        url: as the provider shows it; OvenMediaEngine: of a stream of its API, with `:sendSubtitles` or
+            `:sendEvent`.
         lang: language and country, such as "en-US"; sent to Zoom.
+        token: the access token of OvenMediaEngine's API.
+        label: of OvenMediaEngine's subtitle track; "": the language.
 
     Raises:
         InvalidRequest: "bad_url". The message does not quote the URL.
@@ -78,11 +94,18 @@ def parse_target(provider: str, url: str, lang: str) -> Target:
     if parsed is None:
         raise InvalidRequest("a target is an https URL, as the provider shows it", code="bad_url")
     path, _, query = parsed.raw_path.decode().partition("?")
+    if provider == "ome" and not path.endswith(OME_ACTIONS):
+        raise InvalidRequest(
+            "OvenMediaEngine's URL is .../v1/vhosts/VHOST/apps/APP/streams/STREAM:sendSubtitles, "
+            "or :sendEvent",
+            code="bad_url",
+        )
     # The query is signed: the other parameters stay as they are, byte for byte.
     query = "".join(
         f"{part}&" for part in query.split("&") if part and part.partition("=")[0] not in ("seq", "lang")
     )
-    return Target(provider, parsed.raw_host.decode(), lang, parsed.scheme, parsed.port, path, query)
+    host = parsed.raw_host.decode()
+    return Target(provider, host, lang, parsed.scheme, parsed.port, path, query, token, label or lang)
 
 
 class Poster:
@@ -118,10 +141,15 @@ class Poster:
 
     async def post(self, seq: int, content_type: str, body: str) -> PostResult:
         """Try once. Never raises for errors of the target or the network."""
-        zoom_protocol = PROVIDERS[self._target.provider].zoom_protocol
-        lang = f"&lang={self._target.lang}" if zoom_protocol else ""
-        path = f"{self._target.path}?{self._target.query}seq={seq}{lang}"
-        return await self._request("POST", path, {"Content-Type": content_type}, body.encode())
+        target = self._target
+        lang = f"&lang={target.lang}" if target.provider == "zoom" else ""
+        path = f"{target.path}?{target.query}seq={seq}{lang}"
+        headers = {"Content-Type": content_type}
+        if target.provider == "ome":
+            path = f"{target.path}?{target.query}".rstrip("?&")
+            if target.token:
+                headers["Authorization"] = f"Basic {base64.b64encode(target.token.encode()).decode()}"
+        return await self._request("POST", path, headers, body.encode())
 
     async def last_seq(self) -> int | None:
         """The number of the last post that Zoom took; None: not known."""
@@ -160,7 +188,7 @@ class Push:
         self.target = target
         self.dropped = 0  # cues
         self._policy = policy or RetryPolicy()
-        self._provider = PROVIDERS[target.provider]
+        self._provider = target.requirements()
         self._clock = session_clock
         self._zero = session_clock.zero  # stays the same if the session restarts its clock
         self._on_failed = on_failed

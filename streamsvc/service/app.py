@@ -32,6 +32,7 @@ from streamsvc.events import schema
 from streamsvc.service import (
     caption_push_routes,
     event_routes,
+    hls_routes,
     page_routes,
     question_routes,
     rights,
@@ -94,6 +95,7 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         session_routes.router(service),
         event_routes.router(service),
         subtitle_routes.router(service),
+        hls_routes.router(service),
         _operations(service),
         whip_routes.router(service),
         question_routes.router(service.sessions.open, service.auth),

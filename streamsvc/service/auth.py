@@ -34,6 +34,8 @@ SIGNED = "signed"  # tenant of whoever shows a signed address
 SIGNED_ADDRESS = re.compile(
     r"(?P<path>/v1/sessions/[\w.~-]+/[\w./~-]+)\?exp=(?P<exp>\d{10})&sig=(?P<sig>[\w-]{43})"
 )
+WHOLE = "/hls/master.m3u8"  # paths that are signed with their query: it names an address that we ask
+_WHOLE_QUERY = re.compile(r"(?:(?P<given>.*)&)?exp=\d{10}(&by=[^&]*)?&sig=[\w-]{43}", re.ASCII)
 _EXPIRY = re.compile(r"\d{10}", re.ASCII)  # one way to write each second: what is signed is what is read
 OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
@@ -199,16 +201,24 @@ class Auth:
 
     # --- signed URLs: read access to one path ---
 
-    def sign(self, path: str, seconds: float) -> str:
+    def sign(self, path: str, seconds: float, grants: Grants | None = None) -> str:
         """The address of `path` with an expiry and a signature.
 
-        For <img>, <track> and EventSource, which cannot send a header. The signature is of the path alone:
-        it holds whatever the address begins with.
+        For <img>, <track>, EventSource and players, which cannot send a header. The signature is of what
+        `_covered` says: it holds whatever the address begins with.
+
+        Args:
+            path: may have a query.
+            seconds: that it is valid.
+            grants: it ends with these too; None: the owner's.
         """
         address = self._server.address(path)
         if self._open:
             return address
-        return f"{address}?{self._query(path, int(clock.utc().timestamp() + seconds), OWNER)}"
+        expiry, holder = int(clock.utc().timestamp() + seconds), OWNER
+        if grants is not None:
+            expiry, holder = min(expiry, int(grants.expires or expiry)), grants.holder
+        return f"{address}{'&' if '?' in path else '?'}{self._query(path, expiry, holder)}"
 
     def signed_for(self, grants: Grants, found: re.Match[str]) -> str:
         """A signed address, made to end with the grants of whoever is sent it: by expiry and by revocation.
@@ -227,6 +237,10 @@ class Auth:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         expiry, holder = query.get("exp", ""), query.get("by", OWNER)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path.endswith(WHOLE):
+            whole = _WHOLE_QUERY.fullmatch(scope["query_string"].decode("latin-1"))
+            path += f"?{whole['given']}" if whole is not None and whole["given"] else ""
+            expiry = expiry if whole is not None else ""
         if not self._is_signed(path, expiry, holder, query.get("sig", "")):
             return None
         grants = Grants(SIGNED, "*", frozenset({"subscribe"}), int(expiry), holder)
@@ -243,7 +257,7 @@ class Auth:
         return f"exp={expiry}{by}&sig={self._signature(path, expiry, holder)}"
 
     def _signature(self, path: str, expiry: int, holder: str) -> str:
-        text = f"{expiry} {holder} {path}".encode(errors="replace")
+        text = f"{expiry} {holder} {_covered(path)}".encode(errors="replace")
         return hmac.new(self._url_key, text, hashlib.sha256).hexdigest()[:43]
 
     # --- browsers ---
@@ -280,6 +294,15 @@ class Auth:
             "server.public_url where a proxy stands before it",
             code="bad_origin",
         )
+
+
+def _covered(address: str) -> str:
+    """What a signature is over: the path; of HLS the folder, for a playlist names segments; or all of it."""
+    path, _, _ = address.partition("?")
+    folder, is_hls, _ = path.partition("/hls/")
+    if path.endswith(WHOLE):
+        return address
+    return f"{folder}/hls" if is_hls else path
 
 
 def _host_name(host: str) -> str:

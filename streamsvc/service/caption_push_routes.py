@@ -18,11 +18,19 @@ class NewPush(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    to: Literal["youtube", "zoom"]
+    to: Literal["youtube", "zoom", "ome"]
     url: SecretStr = Field(
-        max_length=4096, description="YouTube: the captions ingestion URL; Zoom: the caption API token, a URL"
+        max_length=4096,
+        description="YouTube: the captions ingestion URL; Zoom: the caption API token, a URL; "
+        "OvenMediaEngine: .../streams/STREAM:sendSubtitles, or :sendEvent, of its API",
     )
     lang: str = Field("en-US", pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")
+    token: SecretStr = Field(
+        SecretStr(""), max_length=512, description="OvenMediaEngine: the access token of its API"
+    )
+    label: str = Field(
+        "", max_length=100, description="OvenMediaEngine: of its subtitle track; else the language"
+    )
 
 
 class _Pushes(Protocol):
@@ -56,7 +64,8 @@ def router(pushes: _Pushes, grants_of: Callable[[Request], Grants], started: Sta
     @routes.post("", status_code=201)
     async def add(session_id: str, body: NewPush, request: Request) -> dict[str, Any]:
         """Push this session's closed captions to a target, from now on. It ends with its token."""
-        target = parse_target(body.to, body.url.get_secret_value(), body.lang)
+        url, token = body.url.get_secret_value(), body.token.get_secret_value()
+        target = parse_target(body.to, url, body.lang, token, body.label)
         push = await pushes.add(session_id, target)
         started.add(grants_of(request), lambda: not push.over, push.stop)
         return push.describe()

@@ -23,6 +23,7 @@ from streamsvc.core.types import (
     Words,
 )
 from streamsvc.core.units import Reply, Unit
+from streamsvc.events.hls_captions import OpenSpeech
 from streamsvc.events.log import EventLog
 from streamsvc.events.replay import LoggedUnit
 from streamsvc.events.serialize import event_draft
@@ -46,7 +47,7 @@ class Dispatcher:
         sight: the window of pictures, where another model sees; None: there is none.
 
     `cues`, `translations`: the closed ones, oldest first; at most `settings.store.events` of each.
-    `questions`: those that were answered.
+    `questions`: those that were answered. `open_speech`: what is said and in no closed cue yet.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Dispatcher:
         self.cues: list[Cue] = []
         self.translations: list[Translation] = []
         self.questions = QuestionHistory()
+        self.open_speech = OpenSpeech()
         self.latency = LatencyReport()
         self.watches = Watches(context, reading)
         self._context = context
@@ -75,6 +77,7 @@ class Dispatcher:
         None: units of its kind are not published, or not at this level.
         """
         self._keep(unit)
+        self.open_speech.take(unit)
         for reading in self._readings:
             reading.take(unit)
         self.latency.note_unit(unit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from streamsvc.ingest.source import SourceSink
 from streamsvc.service.ingest_stats import TrackStats
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.vision.pipeline import VisionPipeline
+
+CHANGES = 1000  # of publishers, remembered
 
 
 class State(enum.Enum):
@@ -65,6 +68,7 @@ class MediaInput:
         end: ends the session, for a reason.
 
     `state`: CREATED, LIVE or STALLED. `unused_seconds`: that a session is kept which has had no media.
+    `changes`: session seconds at which another publisher took over, the last CHANGES.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class MediaInput:
         self.unused_seconds = context.settings.limits.unpublished_seconds
         self.publisher: Publisher | None = None
         self.tracks: dict[str, MediaTrack] = {}
+        self.changes: deque[float] = deque(maxlen=CHANGES)
         self._kinds: tuple[str, ...] = ()  # of tracks that an earlier run had
         self._context = context
         self._log = log
@@ -163,6 +168,7 @@ class MediaInput:
         self.state = State.LIVE
         self._log.emit("session.updated", self.summary())
         if resumed:
+            self.changes.append(self._context.clock.position())
             self._log.emit("session.resumed", {"reason": "published again"})
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from streamsvc.core import clock
 from streamsvc.core.session_clock import SessionClock
@@ -35,5 +36,18 @@ def test_after_the_end_the_present_is_the_last_moment_of_the_media(virtual: asyn
         session_clock.end()
         await clock.sleep(5.0)
         assert session_clock.position() == 3.0
+
+    virtual.run(main())
+
+
+def test_the_wall_clock_of_second_0_moves_with_it(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        session = SessionClock()
+        assert session.zero_utc == session.started_utc
+        await clock.sleep(2.5)
+        session.restart()
+        assert session.zero_utc == session.started_utc + timedelta(seconds=2.5)
+        session.restore(session.started_utc, 7.0)
+        assert session.zero_utc == session.started_utc
 
     virtual.run(main())

@@ -24,7 +24,7 @@ from streamsvc.events.caption_posts import PostResult, RetryPolicy
 from streamsvc.events.caption_push import Poster, Push, PushError, parse_target
 from tests.builders.certificate import certificate
 from tests.builders.internet import INSIDE, PUBLIC, internet, two_sites
-from tests.fakes.caption_target import QUICK, SECRET, SIGNED, caption_target
+from tests.fakes.caption_target import QUICK, SECRET, SIGNED, STREAM, caption_target
 from tests.fakes.http_receiver import listening
 
 
@@ -59,11 +59,12 @@ class Captions:
 
 @contextlib.asynccontextmanager
 async def pushing(
-    to: str, url: str, policy: RetryPolicy = QUICK
+    to: str, url: str, policy: RetryPolicy = QUICK, *, token: str = "", label: str = ""
 ) -> AsyncIterator[tuple[Captions, Push, list[PushError]]]:
     """A running push; at the end it must be over by itself or by its captions' end."""
     captions, failures = Captions(), list[PushError]()
-    made = Push(parse_target(to, url, "en-US"), True, captions.clock, failures.append, policy)
+    target = parse_target(to, url, "en-US", token, label)
+    made = Push(target, True, captions.clock, failures.append, policy)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         captions.running = group.create_task(made.run(captions.next))
         yield captions, made, failures
@@ -456,3 +457,49 @@ def test_the_delays_between_tries_are_those_of_the_policy(
         await running
 
     virtual.run(main())
+
+
+# --- OvenMediaEngine ---
+
+
+async def test_ovenmediaengine_gets_each_cue_as_a_subtitle_that_lasts_its_reading_time() -> None:
+    async with caption_target("ome") as ome:
+        url = f"{ome.url}:sendSubtitles"
+        async with pushing("ome", url, token=SECRET, label="English") as (captions, made, failures):
+            captions.add("Hi.", "A caption of forty characters, no more..")
+            await ome.until(lambda: len(ome.bodies) == 2)
+        assert ome.bodies == ["English 1000: Hi.", "English 2000: A caption of forty characters, no more.."]
+        assert (counts(made), made.describe()["state"], failures) == ((2, 0, 0), "ended", [])
+        assert [head.split(" ")[1] for head in ome.heads] == [f"{STREAM}:sendSubtitles"] * 2
+
+
+async def test_ovenmediaengine_gets_each_cue_as_an_event_where_that_was_named() -> None:
+    async with caption_target("ome") as ome:
+        async with pushing("ome", f"{ome.url}:sendEvent", token=SECRET) as (captions, *_):
+            captions.add("Hello <all>.")
+            await ome.until(lambda: len(ome.bodies) == 1)
+        assert ome.bodies == ["Hello \u2039all\u203a."]
+
+
+async def test_a_stream_that_is_not_there_yet_is_waited_for() -> None:
+    async with caption_target("ome") as ome:
+        ome.responses.extend([404, 404])
+        async with pushing("ome", f"{ome.url}:sendEvent", token=SECRET) as (captions, made, failures):
+            captions.add("Hello.")
+            await ome.until(lambda: len(ome.bodies) == 1)
+        assert (counts(made), failures) == ((1, 2, 0), [])
+
+
+async def test_a_wrong_token_of_ovenmediaengine_ends_the_push() -> None:
+    async with caption_target("ome") as ome:
+        async with pushing("ome", f"{ome.url}:sendEvent", token="wrong") as (captions, made, failures):
+            captions.add("Hello.")
+            await captions.over()
+        error = made.describe()["last_error"]
+        assert error is not None and (error["code"], len(failures)) == ("status_401", 1)
+        assert ome.bodies == []
+
+
+def test_a_url_of_ovenmediaengine_names_what_of_its_api_is_used() -> None:
+    with pytest.raises(InvalidRequest, match=":sendSubtitles"):
+        parse_target("ome", "https://ome.example/v1/vhosts/default/apps/app/streams/talk", "en")

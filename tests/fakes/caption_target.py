@@ -1,10 +1,12 @@
-"""A local caption target that follows the documents of YouTube or Zoom strictly."""
+"""A local caption target that follows the documents of YouTube, Zoom or OvenMediaEngine strictly."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import datetime
+import json
 import re
 import ssl
 from collections import deque
@@ -26,6 +28,7 @@ QUICK = RetryPolicy(
     queue_size=4,
 )
 YOUTUBE_BODY = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\n[^\n]+\n)+")
+STREAM = "/v1/vhosts/default/apps/app/streams/talk"
 REASONS = {200: "OK", 302: "Found"}
 
 
@@ -69,7 +72,7 @@ class CaptionTarget:
         body = (await reader.readexactly(int(size[1]) if size else 0)).decode()
         self.heads.append(head)
         method, path, _ = head.split("\r\n")[0].split(" ")
-        if method == "POST":
+        if method == "POST" and self.to != "ome":
             self.seqs.append(int(re.search(r"[?&]seq=(\d+)(&|$)", path)[1]))  # type: ignore[index]
         self._changed.set()
         await self.gate.wait()
@@ -92,8 +95,10 @@ class CaptionTarget:
             assert path == f"/closedcaption/seq?{SIGNED}&"
             return 200, f"{self.last}\n"
         assert method == "POST", head
-        seq = self.seqs[-1]
         kind = re.search(r"(?i)content-type: (.*)\r", head)
+        if self.to == "ome":
+            return self._judge_ome(path, head, kind[1] if kind else "", body)
+        seq = self.seqs[-1]
         if self.to == "zoom":
             assert path == f"/closedcaption?{SIGNED}&seq={seq}&lang=en-US"
             assert kind and kind[1] == "text/plain; charset=utf-8"
@@ -115,6 +120,29 @@ class CaptionTarget:
         self.bodies.append(body)
         return 200, ""
 
+    def _judge_ome(self, path: str, head: str, kind: str, body: str) -> tuple[int, str]:
+        basic = re.search(r"(?i)authorization: Basic (.*)\r", head)
+        if basic is None or base64.b64decode(basic[1]).decode() != SECRET:
+            return 401, '{"statusCode": 401, "message": "[HTTP] Authorization header is required"}'
+        assert kind == "application/json"
+        told = json.loads(body)
+        if path == f"{STREAM}:sendEvent":
+            assert set(told) == {"eventFormat", "eventType", "events"}
+            assert (told["eventFormat"], told["eventType"]) == ("id3v2", "video")
+            for frame in told["events"]:
+                assert set(frame) == {"frameType", "info", "data"} and frame["frameType"] == "TXXX"
+            self.bodies += [frame["data"] for frame in told["events"]]
+        elif path == f"{STREAM}:sendSubtitles":
+            assert set(told) == {"format", "data"} and told["format"] == "webvtt"
+            for track in told["data"]:
+                assert set(track) == {"label", "subtitles"}
+                for cue in track["subtitles"]:
+                    assert set(cue) == {"startOffset", "durationMs", "text"} and cue["startOffset"] >= 0
+                    self.bodies.append(f"{track['label']} {cue['durationMs']}: {cue['text']}")
+        else:
+            return 404, '{"statusCode": 404, "message": "Could not find the stream"}'
+        return 200, '{"statusCode": 200, "message": "OK"}'
+
 
 @contextlib.asynccontextmanager
 async def caption_target(
@@ -124,6 +152,8 @@ async def caption_target(
     server = await asyncio.start_server(target.serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
     target.url = f"http://127.0.0.1:{port}/closedcaption?{SIGNED if to == 'zoom' else f'cid={SECRET}'}"
+    if to == "ome":
+        target.url = f"http://127.0.0.1:{port}{STREAM}"
     try:
         yield target
     finally:

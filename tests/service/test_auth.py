@@ -198,6 +198,33 @@ def test_a_signed_url_is_valid_for_one_path_until_it_expires() -> None:
     assert Auth(Server()).sign(PATH, 60) == PATH, "an open server needs no signatures"
 
 
+def test_the_signature_of_a_player_is_for_all_captions_of_a_session_and_for_one_video() -> None:
+    auth = with_key()
+    folder = "/v1/sessions/0.a/hls"
+    query = auth.sign(f"{folder}/captions.m3u8?lang=en", 60).partition("?")[2]
+    for file in ("captions.m3u8", "abc/live/7.vtt"):
+        assert auth.of(asking(f"{folder}/{file}?{query}")).may == {"subscribe"}
+    master = auth.sign(f"{folder}/master.m3u8?video=a&offset=1", 60)
+    assert auth.of(asking(master)).may == {"subscribe"}
+    for wrong in (
+        f"{folder}/master.m3u8?{query}",
+        f"/v1/sessions/0.b/hls/captions.m3u8?{query}",
+        f"/v1/sessions/0.a/captions.vtt?{query}",
+        f"{folder}?{query}".replace("/hls?", "?"),
+        master.replace("video=a", "video=b"),
+        f"{master}&video=b",
+        master.replace("?", "?video=b&"),
+        master.replace("&exp=", "&video=b&exp="),
+        master.replace("&offset=1", ""),
+        master.replace("master.m3u8", "captions.m3u8"),
+    ):
+        with pytest.raises(Unauthorized):
+            auth.of(asking(wrong))
+    grants = Grants("owner", "*", frozenset({"subscribe"}), 99.0, "a" * 12)
+    with pytest.raises(Unauthorized):
+        auth.of(asking(auth.sign(f"{folder}/captions.m3u8", 60, grants)))  # it ends with its token
+
+
 @pytest.mark.parametrize("form", ["{:020}0", "{:011}"])
 def test_an_expiry_is_written_in_one_way_alone(form: str) -> None:
     auth = with_key()

@@ -34,6 +34,18 @@ async def test_a_closed_cue_is_published_kept_and_on_the_timeline(live: Dispatch
     assert [sentence.text for sentence in live._timeline.sentences] == ["Once more."]
 
 
+async def test_what_is_said_is_open_until_its_cue_is_closed_also_where_no_partial_is_published(
+    live: Dispatcher,
+) -> None:
+    live._context.degradation.apply(7, "test")
+    live.dispatch(Speech(**HEAD, active=True))
+    live.dispatch(cue(final=False))
+    assert live.open_speech.progress(20.0, 0.0).open == WORDS[:1]
+    live.dispatch(cue(final=True))
+    live.dispatch(Speech(**{**HEAD, "at": 1.9}, active=False))
+    assert live.open_speech.progress(20.0, 0.0).open == ()
+
+
 async def test_an_open_cue_is_known_and_is_published_unless_the_level_spends_that(live: Dispatcher) -> None:
     assert published(live.dispatch(cue(final=False))) == "caption.partial"
     live._context.degradation.apply(7, "test")

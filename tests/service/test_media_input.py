@@ -58,8 +58,10 @@ def test_a_publisher_that_stalls_and_one_that_returns_are_told(stage: asyncio.Ru
             assert at(live, State.STALLED)
             live.media.publisher_state(peer, "resumed", "too late")
             assert at(live, State.STALLED)
+            assert list(live.media.changes) == []
             live.media.attach(again)
             assert at(live, State.LIVE)
+            assert list(live.media.changes) == [live.clock.position()]
             live.end("ended")
             events = await played.ended()
             assert kinds(events, "session.") == [

@@ -22,7 +22,7 @@ from tests.builders.spoken import KEY
 
 ROOT = Path(__file__).parents[2]
 PLENTY = {"requests_per_minute": 10**6, "failures_per_minute": 10**6, "subscribers": 10**6}
-PLACES = {"session_id": "talk", "session": "talk", "form": "vtt", "at": "1", "jti": "a" * 12}
+PLACES = {"session_id": "talk", "session": "talk", "form": "vtt", "at": "1", "jti": "a" * 12, "number": "1"}
 # credentials: which session a token is for, and what it may; the others are made in `credentials`
 TOKENS = {
     **{f"{one} of this": ("talk", (one,)) for one in PERMISSIONS},
@@ -92,6 +92,8 @@ async def ask(app: FastAPI, auth: Auth, door: str, name: str, token: str) -> int
         "question_id",
         "watch_id",
         "push_id",
+        "epoch",
+        "number",
     ):
         path = path.replace(f"{{{place}}}", PLACES.get(place, "x"))
     query = auth.sign(path, 600).partition("?")[2] if name == "signed" else ""
