@@ -31,6 +31,7 @@ from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
 from streamsvc.service import (
     caption_push_routes,
+    doors,
     event_routes,
     page_routes,
     question_routes,
@@ -345,7 +346,8 @@ async def listening(
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield service, serving
+            async with doors.opened(service):
+                yield service, serving
         finally:
             await service.drain()
             server.should_exit = True
