@@ -32,6 +32,8 @@ class Ingest(Group):
     advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
     ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
+    # For publishers of RTMP, address:port such as "0.0.0.0:1935", by Debian's nginx; "": no RTMP.
+    rtmp_listen: Annotated[str, AfterValidator(web_address.listen)] = ""
     handshake_seconds: float = 10.0
     stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
     close_seconds: float = 10.0  # without them: the peer is closed
