@@ -1,9 +1,9 @@
 """Debian's nginx with libnginx-mod-rtmp as the program of the RTMP door: its configuration and how it starts.
 
-One process without a master, as our user, that logs nothing. We bind its ports and it inherits them (as at a
-binary upgrade, by the variable NGINX), so a port in use is told at once, and publishers that come while it is
-restarted wait instead of being refused. It asks us of each publisher and player over a Unix socket in a
-folder of ours (0700), with a secret in the path.
+One process without a master, so that its death is seen, as our user. It logs nothing. It asks us of each
+publisher and player over a Unix socket in a folder of ours (0700), with a secret in the path.
+
+(It could inherit ports that we have bound, but without a master it then crashes: nginx 1.22.)
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def installed() -> tuple[str, str]:
     return program, str(module)
 
 
-def bound(listen: str) -> socket.socket:
-    """The listening socket of an address:port. Raises ConfigError: it cannot be bound."""
+def free(listen: str) -> tuple[str, int]:
+    """The address and port, which nobody has; port 0: a free one. Raises ConfigError: it cannot be bound."""
     host, port = web_address.host_and_port(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-        )
+        with socket.create_server((host, port), family=family) as probe:
+            return host, probe.getsockname()[1]
     except OSError as error:
         raise ConfigError(
             f"ingest.rtmp_listen: TCP {listen} cannot be bound: {error.strerror}", code="no_door"
@@ -62,15 +62,15 @@ class RtmpNginx:
     """See door_process.Program.
 
     Attributes:
-        public: listening socket for publishers.
-        private: listening socket on 127.0.0.1, for our own players.
+        public: address and port for publishers.
+        play_port: on 127.0.0.1, for our own players.
         hooks: path of the Unix socket on which it asks us.
         secret: that it shows there.
         idle_seconds: without media, after which a publisher is disconnected.
     """
 
-    public: socket.socket
-    private: socket.socket
+    public: tuple[str, int]
+    play_port: int
     hooks: Path
     secret: str
     idle_seconds: float
@@ -82,23 +82,19 @@ class RtmpNginx:
         path = folder / "nginx.conf"
         path.write_text(self._configuration(module), encoding="utf-8")
         path.chmod(0o600)
-        sockets = (self.public.fileno(), self.private.fileno())
-        return Start(
-            (program, "-p", str(folder), "-e", "stderr", "-c", str(path)),
-            {"NGINX": "".join(f"{number};" for number in sockets)},
-            sockets,
-        )
+        return Start((program, "-p", str(folder), "-e", "stderr", "-c", str(path)))
 
     def _configuration(self, module: str) -> str:
         """What it may do: take publishers, whom we allow, and play to us. It keeps and logs nothing."""
         ask = f"http://unix:{self.hooks}:/{self.secret}"
-        listens = "".join(f"    listen {_address(one)};\n" for one in (self.public, self.private))
+        host, port = self.public
+        public = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return (
             f"load_module {module};\n"
             "daemon off;\nmaster_process off;\nerror_log stderr emerg;\npid nginx.pid;\n"
             f"events {{ worker_connections {CONNECTIONS}; }}\n"
             "rtmp {\n  access_log off;\n  server {\n"
-            f"{listens}"
+            f"    listen {public};\n    listen 127.0.0.1:{self.play_port};\n"
             f"    max_message {MESSAGE_BYTES};\n    chunk_size 4096;\n    timeout {_ms(self.idle_seconds)};\n"
             f"    application {APPLICATION} {{\n      live on;\n      wait_key off;\n"
             f"      drop_idle_publisher {_ms(self.idle_seconds)};\n"
@@ -112,10 +108,9 @@ class RtmpNginx:
 
     async def ready(self, folder: Path) -> None:
         """See Program: it answers a handshake."""
-        address = self.private.getsockname()[:2]
         while True:
             with contextlib.suppress(OSError, EOFError):
-                reader, writer = await asyncio.open_connection(*address)
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.play_port)
                 try:
                     writer.write(HANDSHAKE)
                     await reader.readexactly(1)
@@ -129,8 +124,3 @@ class RtmpNginx:
 
 def _ms(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
