@@ -112,6 +112,22 @@ def listen(text: str) -> str:
     return text
 
 
+def pull(url: str) -> str:
+    """Where streams of a media server are: a URL with {name} and perhaps {app}, or "".
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(url.format(app="app", name="name"))
+        known = parts.scheme in ("rtmp", "rtsp", "rtsps", "http", "https") and parts.hostname
+        if not url or (known and "{name}" in url and parts.port != 0):
+            return url
+    except (KeyError, IndexError, ValueError):
+        pass
+    raise ValueError('must be the URL of a stream, such as "rtsp://127.0.0.1:8554/{name}"')
+
+
 def ip(text: str) -> str:
     """An IP address. Raises ValueError: it is none."""
     return str(ipaddress.ip_address(text))

@@ -33,6 +33,7 @@ from streamsvc.service import (
     caption_push_routes,
     doors,
     event_routes,
+    hook_routes,
     page_routes,
     question_routes,
     rights,
@@ -97,6 +98,7 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         subtitle_routes.router(service),
         _operations(service),
         whip_routes.router(service),
+        hook_routes.router(service),
         question_routes.router(service.sessions.open, service.auth),
         caption_push_routes.router(
             service.pushes, lambda request: service.auth.of(request.scope), service.started

@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import structlog
 import uvicorn
@@ -33,6 +32,7 @@ from streamsvc.ingest.door_process import DoorProcess
 from streamsvc.ingest.rtmp_relay import rtmp_place
 from streamsvc.ingest.source import Source, open_published
 from streamsvc.service.broadcast_ids import check_name
+from streamsvc.service.media_server_hooks import form_of
 from streamsvc.service.service import Service
 from streamsvc.service.stream_keys import StreamKey, StreamPublication
 
@@ -41,18 +41,6 @@ DOOR = "rtmp"
 JOIN_SECONDS = 6.0  # that a publisher waits for our player; nginx itself waits 10 s for an answer
 KEY_CHARACTERS = 250  # nginx cuts longer stream keys at 255
 BODY_BYTES = 16 << 10  # security limit: of a question of nginx
-
-
-def form_of(body: bytes) -> dict[str, str]:
-    """The fields of a question of nginx-rtmp; of several of one name the first.
-
-    What the publisher has written after the question mark of its stream key comes last, and unescaped: so it
-    can set no field of nginx's own.
-    """
-    found: dict[str, str] = {}
-    for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
-        found.setdefault(name, value)
-    return found
 
 
 @dataclass(slots=True)

@@ -129,12 +129,13 @@ class StreamPublishers:
         self._failures = RateLimiter(limits.failures_per_minute)
         self._limiter = RateLimiter(limits.requests_per_minute)
 
-    def check(self, key: StreamKey, client: str) -> Grants:
-        """The grants of a key, which hold `publish` for its session.
+    def check(self, key: StreamKey, client: str, permission: str = "publish") -> Grants:
+        """The grants of a key, which hold a permission for its session.
 
         Args:
             key: what the publisher shows.
             client: its address; wrong keys of one are counted.
+            permission: "publish", or "subscribe" for somebody who plays it.
 
         Raises:
             Unauthorized, Forbidden, RateLimited.
@@ -145,7 +146,7 @@ class StreamPublishers:
         except Unauthorized:
             self._failures.take(client)
             raise
-        rights.require(grants, "publish")
+        rights.require(grants, permission)
         rights.require_session(grants, key.name)
         return grants
 

@@ -1,0 +1,91 @@
+"""The RTMP door: real publishers (ffmpeg) through nginx; what is refused; nothing secret is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamsvc.core import clock
+from streamsvc.service.media_input import State
+from streamsvc.service.rtmp_hooks import form_of
+from streamsvc.service.service import Service
+from streamsvc.service.session import Session
+from tests.builders.fake_service import at_the_door
+from tests.builders.free_ports import free_tcp_port
+from tests.fakes.rtmp_publisher import missing, publishing
+
+KEY = "a-key-of-this-test"
+needs_rtmp = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+async def comes(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await clock.sleep(0.05)
+
+
+def live(running: Service, name: str) -> Session | None:
+    """The session of a name that has had audio and video."""
+    session = running.sessions.by_id.get(running.sessions.resolve(name))
+    counts = session.media.ingest() if session is not None else {}
+    return session if {"audio", "video"} <= counts.keys() and counts["audio"]["frames"] > 0 else None
+
+
+def test_fields_that_a_publisher_writes_into_its_key_replace_none_of_nginx() -> None:
+    body = b"app=live&addr=10.0.0.1&clientid=7&call=publish&name=studio&token=T&name=b&addr=9.9.9.9&call=play"
+    form = form_of(body)
+    assert form == {
+        "app": "live",
+        "addr": "10.0.0.1",
+        "clientid": "7",
+        "call": "publish",
+        "name": "studio",
+        "token": "T",
+    }
+
+
+@needs_rtmp
+@pytest.mark.slow
+def test_publishers_of_rtmp_publish_side_by_side_leave_come_back_and_are_cut(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = free_tcp_port()
+    door = f"rtmp://127.0.0.1:{port}/live"
+
+    async def main() -> None:
+        server = {"api_key": KEY}
+        async with at_the_door(tmp_path, server=server, ingest={"rtmp_listen": f"127.0.0.1:{port}"}) as (
+            running,
+            _,
+            client,
+        ):
+            client.headers["Authorization"] = f"Bearer {KEY}"
+            made = await client.post("/v1/tokens", json={"session": "two", "may": ["publish"]})
+            token = made.json()["token"]
+            async with publishing(f"{door}/one?token={KEY}") as one, publishing(f"{door}/two?token={token}"):
+                for wrong in ("one", "two?token=wrong", f"three?token={token}", f"one?token={KEY}"):
+                    async with publishing(f"{door}/{wrong}") as refused:
+                        if wrong == f"one?token={KEY}":
+                            await comes(lambda: live(running, "one") is not None)
+                        assert await refused.wait() != 0, wrong
+                await comes(lambda: live(running, "two") is not None)
+                first = live(running, "one")
+                assert first is not None
+                assert running.sessions.places.taken == 2
+                one.kill()
+                await comes(lambda: first.state is State.STALLED)
+            async with publishing(f"{door}/one?token={KEY}") as again:
+                await comes(lambda: first.state is State.LIVE)
+                before = first.media.ingest()["audio"]["frames"]
+                await comes(lambda: first.media.ingest()["audio"]["frames"] > before)
+                assert running.sessions.resolve("one") == first.id
+                await client.delete(f"/v1/sessions/{first.id}")
+                await asyncio.wait_for(again.wait(), 60)  # nginx was told that it may not go on
+
+    asyncio.run(main())
+    told = capfd.readouterr()
+    for secret in (KEY, "token="):
+        assert secret not in told.out + told.err
