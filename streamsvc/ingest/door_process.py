@@ -47,13 +47,12 @@ class Start:
 
 
 class Program(Protocol):
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        name: of the door, for messages, logs and metrics: "rtmp".
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the door, for messages, logs and metrics: "rtmp"."""
+        ...
 
     def prepare(self, folder: Path) -> Start:
         """Write what it needs, such as its configuration, into an empty folder of its own (0700).

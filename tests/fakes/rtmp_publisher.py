@@ -18,27 +18,20 @@ def missing() -> str:
     return "" if found else "Debian's ffmpeg, nginx-light and libnginx-mod-rtmp are not all here"
 
 
-@contextlib.asynccontextmanager
-async def publishing(address: str, sound: Path = SPEECH) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Publish a recording with a test picture within the block. `address`: with its stream key."""
-    process = await asyncio.create_subprocess_exec(
+def command(address: str, sound: Path = SPEECH) -> tuple[str, ...]:
+    """Publish a recording over and over with a test picture. `address`: with its stream key."""
+    return (
         *("ffmpeg", "-loglevel", "quiet", "-nostdin", "-re", "-stream_loop", "-1", "-i", str(sound)),
         *("-re", "-f", "lavfi", "-i", "testsrc=size=160x96:rate=10", "-map", "0:a", "-map", "1:v"),
-        *(
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-tune",
-            "zerolatency",
-            "-pix_fmt",
-            "yuv420p",
-            "-g",
-            "10",
-        ),
-        *("-c:a", "aac", "-ar", "44100", "-f", "flv", address),
-        stdin=asyncio.subprocess.DEVNULL,
+        *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p"),
+        *("-g", "10", "-c:a", "aac", "-ar", "44100", "-f", "flv", address),
     )
+
+
+@contextlib.asynccontextmanager
+async def publishing(address: str, sound: Path = SPEECH) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Publish within the block."""
+    process = await asyncio.create_subprocess_exec(*command(address, sound), stdin=asyncio.subprocess.DEVNULL)
     try:
         yield process
     finally:
