@@ -161,7 +161,7 @@ def _rtmp(listen: str) -> Finding:
         rtmp_nginx.installed()
         rtmp_nginx.free(listen)
     except ConfigError as error:
-        advice = "install what is missing, choose another ingest.rtmp_listen, or stop what listens there"
+        advice = "install what is missing, or stop what listens there (it may be this service)"
         return Finding("rtmp", "fault", error.message, advice)
     return Finding("rtmp", "ok", f"nginx with its RTMP module is there, TCP {listen} is free")
 

@@ -5,6 +5,7 @@ From the address in ingest.hooks alone, into which the checked names of the ques
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from typing import Any
@@ -13,7 +14,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from streamsvc.core import clock
-from streamsvc.core.errors import NotFound, SourceError, StreamsvcError, TooLarge
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import InvalidRequest, NotFound, SourceError, StreamsvcError, TooLarge
 from streamsvc.core.media_config import Hooks
 from streamsvc.ingest.rtmp_relay import rtmp_place
 from streamsvc.ingest.source import Source, open_published, open_source
@@ -41,7 +43,7 @@ def router(service: Service) -> APIRouter:
         or `Authorization`.
         """
         try:
-            body = await _body(request, service.settings.limits.body_bytes)
+            body = await _body(request, service.settings.limits)
             await hooks.answer(server, body, request)
         except StreamsvcError as error:
             if server != "ome":
@@ -61,13 +63,17 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The body. Raises TooLarge."""
+async def _body(request: Request, limits: Limits) -> bytes:
+    """The body, of which nothing is believed before it is read. Raises TooLarge, InvalidRequest."""
     found = b""
-    async for piece in request.stream():
-        found += piece
-        if len(found) > limit:
-            raise TooLarge(f"The body of this request may have {limit} bytes at most")
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for piece in request.stream():
+                found += piece
+                if len(found) > limits.body_bytes:
+                    raise TooLarge(f"The body of this request may have {limits.body_bytes} bytes at most")
+    except TimeoutError:
+        raise InvalidRequest("The body of the request did not come in time", code="body_timeout") from None
     return found
 
 

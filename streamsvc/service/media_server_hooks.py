@@ -128,14 +128,9 @@ def _srs(fields: Mapping[str, Any]) -> Asked:
 def _ome(fields: Mapping[str, Any]) -> Asked:
     request, client = _inner(fields, "request"), _inner(fields, "client")
     try:
-        parts = urlsplit(_text(request, "url"))
+        path, query = _ome_stream(_text(request, "url"))
     except ValueError:
         raise InvalidRequest("request.url is no URL", code="bad_hook") from None
-    path = [unquote(part) for part in parts.path.split("/") if part]
-    query = parts.query
-    if parts.scheme == "srt" and "streamid=" in query:  # srt://host:port?streamid=default/app/stream?query
-        stream_id = urlsplit(dict(parse_qsl(query, max_num_fields=100)).get("streamid", ""))
-        path, query = [part for part in stream_id.path.split("/") if part][-2:], stream_id.query
     if len(path) < 2:
         raise InvalidRequest("request.url has no /app/stream", code="bad_hook")
     incoming = _text(request, "direction") == "incoming"
@@ -143,6 +138,16 @@ def _ome(fields: Mapping[str, Any]) -> Asked:
     if _text(request, "status") == "closing":
         wish = "left" if incoming else "other"
     return Asked(wish, path[0], path[1], token_of(query), _text(client, "address"), "")
+
+
+def _ome_stream(url: str) -> tuple[list[str], str]:
+    """The parts of the path of a stream, and its query. Raises ValueError."""
+    parts = urlsplit(url)
+    path, query = unquote(parts.path), parts.query
+    if parts.scheme == "srt" and "streamid=" in query:  # srt://host:port?streamid=vhost/app/stream?query
+        stream_id = urlsplit(dict(parse_qsl(query, max_num_fields=100)).get("streamid", ""))
+        path, query = stream_id.path.lstrip("/").partition("/")[2], stream_id.query
+    return [part for part in path.split("/") if part], query
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

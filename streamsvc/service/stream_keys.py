@@ -207,6 +207,10 @@ class StreamPublishers:
                 return
             why = error.code
             log.warning("publisher lost", door=door, session=publication and publication.session, code=why)
+        except Exception as error:
+            log.error("publisher failed", door=door, error=type(error).__name__, exc_info=True)
+            if not admitted.done():
+                admitted.set_exception(StreamsvcError("Internal error. The server log records its class."))
         finally:
             if not admitted.done():
                 admitted.cancel()
