@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from streamsvc.core import clock
 from streamsvc.service.media_input import State
-from streamsvc.service.rtmp_hooks import form_of
+from streamsvc.service.rtmp_hooks import RtmpDoor
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
-from tests.builders.fake_service import at_the_door
+from tests.builders.fake_service import at_the_door, serving
 from tests.builders.free_ports import free_tcp_port
 from tests.fakes.rtmp_publisher import missing, publishing
 
@@ -34,17 +35,27 @@ def live(running: Service, name: str) -> Session | None:
     return session if {"audio", "video"} <= counts.keys() and counts["audio"]["frames"] > 0 else None
 
 
-def test_fields_that_a_publisher_writes_into_its_key_replace_none_of_nginx() -> None:
-    body = b"app=live&addr=10.0.0.1&clientid=7&call=publish&name=studio&token=T&name=b&addr=9.9.9.9&call=play"
-    form = form_of(body)
-    assert form == {
-        "app": "live",
-        "addr": "10.0.0.1",
-        "clientid": "7",
-        "call": "publish",
-        "name": "studio",
-        "token": "T",
-    }
+async def test_only_nginx_that_knows_the_secret_is_answered_and_only_our_players_are_let_in(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as running:
+        door = RtmpDoor(running, "s3cret", 1935, 1936)
+        transport = httpx.ASGITransport(door.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://nginx") as nginx:
+
+            async def asked(path: str, **form: str) -> int:
+                return (await nginx.post(path, data=form)).status_code
+
+            ours = {"call": "publish", "name": "studio", "addr": "10.0.0.1", "clientid": "1"}
+            assert await asked("/wrong", **ours, token=KEY) == 403
+            assert await asked("/s3cret", **ours) == 401
+            assert await asked("/s3cret", **ours, token=KEY + "x" * 250) == 400, "nginx may have cut it"
+            assert await asked("/s3cret", call="play", name="studio") == 404
+            assert await asked("/s3cret", call="update_play", name="studio") == 404
+            assert await asked("/s3cret", call="update_publish", clientid="1") == 404
+            assert await asked("/s3cret", call="publish_done", clientid="1") == 204
+            assert await asked("/s3cret", call="x" * 20_000) == 413
+        assert running.sessions.by_id == {}
 
 
 @needs_rtmp
