@@ -39,7 +39,7 @@ from streamsvc.service.stream_keys import StreamKey, StreamPublication
 log = structlog.get_logger()
 DOOR = "rtmp"
 JOIN_SECONDS = 6.0  # that a publisher waits for our player; nginx itself waits 10 s for an answer
-KEY_CHARACTERS = 250  # nginx cuts longer stream keys at 255
+KEY_CHARACTERS = 255  # at which nginx cuts a stream key
 BODY_BYTES = 16 << 10  # security limit: of a question of nginx
 
 
@@ -90,8 +90,8 @@ class RtmpDoor:
     async def _publish(self, form: Mapping[str, str]) -> str:
         """Admit a publisher; returns what its stream is called from here on. Raises StreamsvcError."""
         name, token, client = form.get("name", ""), form.get("token", ""), form.get("addr", "")
-        if len(name) + len(token) > KEY_CHARACTERS:
-            raise InvalidRequest("nginx-rtmp takes stream keys of 250 characters", code="key_too_long")
+        if len(f"{name}?token={token}") >= KEY_CHARACTERS:
+            raise InvalidRequest("the stream key is longer than nginx-rtmp takes", code="key_too_long")
         check_name(name)
         publishers = self._service.stream_publishers
         grants = publishers.check(StreamKey(name, token), client)
@@ -101,7 +101,10 @@ class RtmpDoor:
         async def opened(session: str) -> Source:
             url = f"rtmp://127.0.0.1:{self._play_port}/{rtmp_nginx.APPLICATION}/{stream}"
             place = rtmp_place(url, f"the RTMP stream of {session}")
-            return await open_published(place, self._service.settings.ingest, session=session)
+            try:
+                return await open_published(place, self._service.settings.ingest, session=session)
+            finally:
+                expected.joined.set()  # also where it failed: nothing is to be waited for
 
         try:
             publication = await publishers.publish(DOOR, name, grants, client, opened)
