@@ -1,7 +1,7 @@
 """An outside program that serves a door (RTMP, SRT): started, restarted when it dies, and ended.
 
 It ends with this process where `setpriv` (util-linux) is there. Its output is read and thrown away, but for
-the last lines of a first start that fails: a program may print what a publisher has sent.
+the last lines of a start that fails: once it serves, it may print what a publisher has sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAUSES = (0.2, 1.0, 5.0, 15.0, 30.0)  # seconds before a restart, the later ones
 STABLE_SECONDS = 30.0  # a run that lasted longer is not short
 READY_SECONDS = 15.0  # from its start until it serves
 END_SECONDS = 3.0  # from SIGTERM to SIGKILL
-OUTPUT_BYTES = 4096  # of its output, kept for a first start that fails
+OUTPUT_BYTES = 4096  # of its output, kept for a start that fails
 # Of our environment: no key, no token.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "HOME")
 
@@ -117,11 +117,11 @@ class DoorProcess:
             began = clock.now()
             try:
                 await self._run(started)
-            except ConfigError as error:
+            except (ConfigError, OSError) as error:
                 if not started.done():
                     started.set_exception(error)
                     return
-                log.error("door does not open", door=self._program.name, reason=error.message)
+                log.error("door does not open", door=self._program.name, reason=str(error))
             short_runs = 0 if clock.now() - began > STABLE_SECONDS else short_runs + 1
             pause = PAUSES[min(max(short_runs, 1), len(PAUSES)) - 1]
             log.warning("door closed", door=self._program.name, opens_in=pause)
@@ -139,7 +139,7 @@ class DoorProcess:
                     await self._until_ready(process, folder, output)
                     if not started.done():
                         started.set_result(None)
-                    elif self.restarts:
+                    else:
                         log.info("door open", door=self._program.name, restarts=self.restarts)
                     self._serves = True
                     status = await process.wait()

@@ -69,8 +69,9 @@ class RtmpDoor:
             return Response(status_code=403)
         if int(request.headers.get("content-length", 0)) > BODY_BYTES:
             return Response(status_code=413)
-        form = form_of(await request.body())
+        form: Mapping[str, str] = {}
         try:
+            form = form_of(await request.body())
             match form.get("call", ""):
                 case "publish":
                     stream = await self._publish(form)

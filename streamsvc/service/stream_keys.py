@@ -8,7 +8,6 @@ published is pulled as a source (ingest/source.py), but the session outlives it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -66,14 +65,12 @@ class StreamPublication:
     """One publisher: from its admission to its end.
 
     Attributes:
-        id: unguessable.
         session: id of the session.
         over: set at its end, whatever ended it.
         why: code of what ended it; "": it goes on.
     """
 
     def __init__(self, session: str) -> None:
-        self.id = secrets.token_urlsafe(18)
         self.session = session
         self.over = asyncio.Event()
         self.why = ""
