@@ -135,7 +135,8 @@ class MediaServerHooks:
         address = address if asked.application else address.replace("{app}/", "")
         url = address.format(app=asked.application, name=asked.name)
         url = f"{url}{'&' if '?' in url else '?'}token={self._pull_token}"
-        settings = self._service.settings.ingest
+        # Not opened again where it ends: whoever publishes again is asked about again.
+        settings = self._service.settings.ingest.model_copy(update={"reconnects": 0})
         if url.startswith("rtmp:"):
             place = rtmp_place(url, f"the RTMP stream of {session}")
             return await open_published(place, settings, session=session)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from streamsvc.core import json_input
-from streamsvc.core.errors import InvalidRequest, Unauthorized
+from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.service.stream_keys import token_of
 
 Server = Literal["mediamtx", "nginx-rtmp", "srs", "ome"]
@@ -32,7 +32,7 @@ class Asked:
     """One question of a media server.
 
     Attributes:
-        wish: what its client wants; "left": a publisher has ended; "other": nothing of ours.
+        wish: what its client wants; "left": a publisher has ended; "other": it tells something, asks nothing.
         application: the part of the path before the name; "": none.
         name: of the stream, which is the session's.
         token: that the client has shown; "": none.
@@ -58,7 +58,8 @@ def read(server: Server, body: bytes, signature: str, secret: str) -> Asked:
         secret: SecretKey of AdmissionWebhooks, with which ome signs.
 
     Raises:
-        InvalidRequest: "bad_hook": not what this server sends. Unauthorized: "bad_signature".
+        InvalidRequest: "bad_hook": not what this server sends. Unauthorized: "bad_signature". Forbidden: it
+            asks for what is not ours.
     """
     if server == "nginx-rtmp":
         asked = _nginx_rtmp(form_of(body))
@@ -101,8 +102,10 @@ def _mediamtx(fields: Mapping[str, Any]) -> Asked:
     wishes: dict[str, Wish] = {"publish": "publish", "read": "play", "playback": "play"}
     application, _, name = _text(fields, "path").rpartition("/")
     token = _text(fields, "token") or _text(fields, "password") or token_of(_text(fields, "query"))
-    wish = wishes.get(_text(fields, "action"), "other")
-    return Asked(wish, application, name, token, _text(fields, "ip"), _text(fields, "id"))
+    action = _text(fields, "action")
+    if action not in wishes:  # api, metrics, pprof: not ours to open
+        raise Forbidden(f"only publishing and reading are allowed here, not {action[:40]!r}")
+    return Asked(wishes[action], application, name, token, _text(fields, "ip"), _text(fields, "id"))
 
 
 def _nginx_rtmp(form: Mapping[str, str]) -> Asked:

@@ -62,7 +62,7 @@ class Puller:
         monkeypatch.setattr(hook_routes, "RETRY_SECONDS", 0.0)
 
     async def open_source(self, url: str, settings: Any, *, session: str, private_urls: bool) -> Pulled:
-        assert private_urls
+        assert (private_urls, settings.reconnects) == (True, 0)
         self.urls.append(url)
         if self.failures:
             self.failures -= 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.core.errors import InvalidRequest, Unauthorized
+from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.service.media_server_hooks import Asked, Server, form_of, read, yes
 
 SECRET = "a-secret-of-ome"
@@ -84,7 +84,6 @@ def test_a_publisher_is_read_from_the_question_of_each_server(
     ("server", "question", "wish"),
     [
         ("mediamtx", MEDIAMTX | {"action": "read"}, "play"),
-        ("mediamtx", MEDIAMTX | {"action": "api"}, "other"),
         ("nginx-rtmp", NGINX.replace(b"call=publish", b"call=play"), "play"),
         ("nginx-rtmp", NGINX.replace(b"call=publish", b"call=publish_done"), "left"),
         ("nginx-rtmp", NGINX.replace(b"call=publish", b"call=update_publish"), "other"),
@@ -97,6 +96,12 @@ def test_a_publisher_is_read_from_the_question_of_each_server(
 )
 def test_other_wishes_are_told_apart(server: Server, question: Any, wish: str) -> None:
     assert asked(server, question).wish == wish
+
+
+def test_mediamtx_gets_its_control_interface_opened_for_nobody() -> None:
+    for action in ("api", "metrics", "pprof", ""):
+        with pytest.raises(Forbidden):
+            asked("mediamtx", MEDIAMTX | {"action": action})
 
 
 def test_tokens_come_where_each_protocol_has_room_for_them() -> None:
