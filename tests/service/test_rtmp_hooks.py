@@ -69,7 +69,13 @@ def test_publishers_of_rtmp_publish_side_by_side_leave_come_back_and_are_cut(
     door = f"rtmp://127.0.0.1:{port}/live"
 
     async def main() -> None:
-        ingest = {"rtmp_listen": f"127.0.0.1:{port}", "open_seconds": 60.0, "resume_seconds": 120.0}
+        seconds = {
+            "open_seconds": 60.0,
+            "stall_seconds": 60.0,
+            "close_seconds": 60.0,
+            "resume_seconds": 120.0,
+        }
+        ingest = {"rtmp_listen": f"127.0.0.1:{port}", **seconds}
         async with at_the_door(tmp_path, server={"api_key": KEY}, ingest=ingest) as (
             running,
             _,
