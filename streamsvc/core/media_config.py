@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from streamsvc.core import web_address
 
@@ -23,6 +23,26 @@ class Turn(Group):
     seconds: int = Field(86_400, ge=60)  # that credentials hold
 
 
+class Hooks(Group):
+    """Media servers of the operator's whose publish hooks we answer: where their streams are pulled.
+
+    {app} and {name} stand for the stream's; its name is the session's. "": its hooks are refused.
+    """
+
+    mediamtx: Annotated[str, AfterValidator(web_address.pull)] = ""  # "rtsp://127.0.0.1:8554/{name}"
+    nginx_rtmp: Annotated[str, AfterValidator(web_address.pull)] = ""  # "rtmp://127.0.0.1:1935/{app}/{name}"
+    srs: Annotated[str, AfterValidator(web_address.pull)] = ""  # "rtmp://127.0.0.1:1935/{app}/{name}"
+    # "http://127.0.0.1:3333/{app}/{name}/ts:playlist.m3u8"
+    ome: Annotated[str, AfterValidator(web_address.pull)] = ""
+    ome_secret: SecretStr | None = None  # SecretKey of its AdmissionWebhooks
+
+    @model_validator(mode="after")
+    def _is_signed(self) -> Hooks:
+        if self.ome and self.ome_secret is None:
+            raise ValueError("ome needs ome_secret, the SecretKey of its AdmissionWebhooks")
+        return self
+
+
 class Ingest(Group):
     """Media input: WebRTC and sources."""
 
@@ -32,6 +52,9 @@ class Ingest(Group):
     advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
     ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
+    # For publishers of RTMP, address:port such as "0.0.0.0:1935", by Debian's nginx; "": no RTMP.
+    rtmp_listen: Annotated[str, AfterValidator(web_address.listen)] = ""
+    hooks: Hooks = Hooks()
     handshake_seconds: float = 10.0
     stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
     close_seconds: float = 10.0  # without them: the peer is closed

@@ -117,6 +117,12 @@ webhooks = Counter(
 worker_restarts = Counter(
     "streamsvc_worker_restarts", "Workers restarted after they died or hung.", ["role"], registry=REGISTRY
 )
+door_restarts = Counter(
+    "streamsvc_door_restarts",
+    "Restarts of the programs behind the RTMP and SRT doors.",
+    ["door"],
+    registry=REGISTRY,
+)
 degradation_level = Gauge(
     "streamsvc_degradation_level", "Degradation level: 0 is full fidelity, 7 the lowest.", registry=REGISTRY
 )

@@ -87,6 +87,47 @@ def checked_ports(text: str) -> str:
     return text
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """The parts of "0.0.0.0:1935" or "[::]:1935"; port 0: any free one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not (port.isdecimal() and 0 <= number <= 65535):
+        raise ValueError('must be an address and a port, such as "0.0.0.0:1935" or "[::]:1935"')
+    return host, number
+
+
+def listen(text: str) -> str:
+    """An address and a port to listen on, or ""; see `host_and_port`."""
+    if text:
+        host_and_port(text)
+    return text
+
+
+def pull(url: str) -> str:
+    """Where streams of a media server are: a URL with {name} and perhaps {app}, or "".
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(url.format(app="app", name="name"))
+        known = parts.scheme in ("rtmp", "rtsp", "rtsps", "http", "https") and parts.hostname
+        if not url or (known and "{name}" in url and parts.port != 0):
+            return url
+    except (KeyError, IndexError, ValueError):
+        pass
+    raise ValueError('must be the URL of a stream, such as "rtsp://127.0.0.1:8554/{name}"')
+
+
 def ip(text: str) -> str:
     """An IP address. Raises ValueError: it is none."""
     return str(ipaddress.ip_address(text))

@@ -35,6 +35,7 @@ HLS_OPTIONS = {
     "extension_picky": "0",  # segments may have any name: what they name is checked outside
     **FAST,
 }
+RTMP_OPTIONS = {"protocol_whitelist": "rtmp,tcp", "rtmp_live": "live", **FAST}  # security limit
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
@@ -177,6 +178,16 @@ def open_rtsp(url: str, name: str, limit: float, stack: contextlib.ExitStack) ->
     Here and at each read.
     """
     return _opened(stack, name, limit, lambda: av.open(url, options=RTSP_OPTIONS, timeout=(limit, limit)))
+
+
+def open_rtmp(url: str, name: str, limit: float, stack: contextlib.ExitStack) -> Any:
+    """Open the URL of a relay (RtmpRelay). Time limit as for `open_rtsp`."""
+    return _opened(
+        stack,
+        name,
+        limit,
+        lambda: av.open(url, format="flv", options=RTMP_OPTIONS, timeout=(limit, limit)),
+    )
 
 
 def _opened(stack: contextlib.ExitStack, name: str, limit: float, work: Callable[[], Any]) -> Any:

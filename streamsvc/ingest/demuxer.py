@@ -23,8 +23,8 @@ from streamsvc.ingest.file_parts import Part, Span
 from streamsvc.ingest.source_policy import Place
 from streamsvc.ingest.web_client import Readable
 
-Form = Literal["file", "web", "hls", "rtsp"]
-FORMS: tuple[Form, ...] = ("file", "web", "hls", "rtsp")
+Form = Literal["file", "web", "hls", "rtsp", "rtmp"]
+FORMS: tuple[Form, ...] = ("file", "web", "hls", "rtsp", "rtmp")
 
 
 class Inputs(Protocol):
@@ -46,7 +46,7 @@ class Opening:
     Attributes:
         name: for messages, without credentials.
         form: "file" and "web": the bytes that its inputs open; "hls": a playlist, whose URLs they open;
-            "rtsp": the URL of a relay.
+            "rtsp" and "rtmp": the URL of a relay.
         url: of a playlist, or a relay.
         limit: seconds without an answer; 0: none.
     """
@@ -140,6 +140,8 @@ class LibavDemuxer:
         match opening.form:
             case "rtsp":
                 return self._take(containers.open_rtsp(opening.url, name, limit, stack), name)
+            case "rtmp":
+                return self._take(containers.open_rtmp(opening.url, name, limit, stack), name)
             case "hls":
                 nested = inputs.open_nested
                 return self._take(containers.open_playlist(opening.url, nested, name, limit, stack), name)

@@ -19,7 +19,7 @@ from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind
 from streamsvc.ingest.demuxer import Demuxer, LibavDemuxer
 from streamsvc.ingest.remote_demuxer import RemoteDemuxer
-from streamsvc.ingest.source_policy import locate, redacted
+from streamsvc.ingest.source_policy import Place, locate
 from streamsvc.ingest.source_process import START_SECONDS, SourceProcess
 from streamsvc.ingest.source_reader import SourceReader
 from streamsvc.ingest.timestamps import MediaPacket
@@ -216,12 +216,31 @@ async def open_source(
     """
     if speed is not None and not speed > 0:
         raise SourceError(f"the speed must be above 0, not {speed}", code="bad_speed")
-    place = locate(url, roots)
+    return await _open(locate(url, roots), settings, session, speed, private_urls)
+
+
+async def open_published(place: Place, settings: Ingest, *, session: str) -> Source:
+    """Open what somebody publishes to a media server of ours, or of the operator's. Live: it is not paced.
+
+    Args:
+        place: of the settings' own making (`rtmp_place`): it is not checked against any policy.
+        settings: time limits.
+        session: id that the frames carry.
+
+    Raises:
+        SourceError: see `open_source`.
+    """
+    return await _open(place, settings, session, 1.0, private_urls=True)
+
+
+async def _open(
+    place: Place, settings: Ingest, session: str, speed: float | None, private_urls: bool
+) -> Source:
     process = None
     demuxer: Demuxer = LibavDemuxer()
     if settings.sandbox != "off":
-        require, rtsp = settings.sandbox == "require", place.scheme.startswith("rtsp")
-        process = SourceProcess(place.name, require=require, loopback=rtsp)
+        require, loopback = settings.sandbox == "require", place.scheme in ("rtsp", "rtsps", "rtmp")
+        process = SourceProcess(place.name, require=require, loopback=loopback)
         demuxer = RemoteDemuxer(process)
     reader = SourceReader(place, settings, private_urls, demuxer, asyncio.get_running_loop())
     reader.start()
@@ -233,7 +252,7 @@ async def open_source(
         reader.stop()
         _release(process)
         raise SourceError(
-            f"{redacted(url)} did not answer within {settings.open_seconds:g} s",
+            f"{place.name} did not answer within {settings.open_seconds:g} s",
             code="no_answer",
             retryable=True,
         ) from None

@@ -21,6 +21,7 @@ from streamsvc.ingest.container import RecentPackets, differs, with_headers
 from streamsvc.ingest.demuxer import Demuxer, FileInputs, Inputs, OneInput, Opened, Opening
 from streamsvc.ingest.file_parts import Span, links, tables_before
 from streamsvc.ingest.hls import Hls, is_playlist, looks_like_playlist
+from streamsvc.ingest.rtmp_relay import RtmpRelay
 from streamsvc.ingest.rtsp_relay import RtspRelay
 from streamsvc.ingest.source_fetch import WebFile, open_input
 from streamsvc.ingest.source_policy import Place, check_file
@@ -190,6 +191,10 @@ class SourceReader(threading.Thread):
             stack.callback(relay.close)
             opening = Opening(place.name, "rtsp", relay.url, limit)
             return self._demuxed(stack, opening, OneInput(None), lambda: relay.error)
+        if place.scheme == "rtmp":
+            bridge = RtmpRelay(place, limit, self._demuxer.listener())
+            stack.callback(bridge.close)
+            return self._demuxed(stack, Opening(place.name, "rtmp", bridge.url, limit), OneInput(None))
         if self._hls is None and not is_playlist(place):
             file = open_input(place, limit, self._private_urls, self._count_damaged)
             stack.callback(file.close)
@@ -252,7 +257,7 @@ class SourceReader(threading.Thread):
                 self._connection = Connection.LINK
                 opened = self._open(stack)
                 continue
-            if self.duration is not None or self._is_finite() or self._stopped.is_set():
+            if self.duration is not None or self._is_finite() or self._stopped.is_set() or self._left():
                 if error is not None:
                     raise error
                 self._report_missing_end(opened)
@@ -367,6 +372,10 @@ class SourceReader(threading.Thread):
     def _is_finite(self) -> bool:
         """Whether the container has a known end by now: a live playlist may have got one."""
         return self._finite or (self._hls is not None and self._hls.ended)
+
+    def _left(self) -> bool:
+        """Whether a publisher has left for good: one that comes back is admitted anew."""
+        return self._place.scheme == "rtmp"
 
     def _failure(self) -> SourceError | None:
         """What ended fetching early, where opening again may help. Raises what it is otherwise."""

@@ -31,8 +31,10 @@ from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
 from streamsvc.service import (
     caption_push_routes,
+    doors,
     event_routes,
     hls_routes,
+    hook_routes,
     page_routes,
     question_routes,
     rights,
@@ -98,6 +100,7 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         hls_routes.router(service),
         _operations(service),
         whip_routes.router(service),
+        hook_routes.router(service),
         question_routes.router(service.sessions.open, service.auth),
         caption_push_routes.router(
             service.pushes, lambda request: service.auth.of(request.scope), service.started
@@ -347,7 +350,8 @@ async def listening(
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield service, serving
+            async with doors.opened(service):
+                yield service, serving
         finally:
             await service.drain()
             server.should_exit = True

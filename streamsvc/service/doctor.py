@@ -26,9 +26,9 @@ from rich.console import Console
 
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
-from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.web_address import port_range
-from streamsvc.ingest import sandbox
+from streamsvc.ingest import rtmp_nginx, sandbox
 from streamsvc.service.certificate import certificate
 from streamsvc.service.engine_table import vision_runtime, wrong_models
 
@@ -61,6 +61,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for url in (*settings.ingest.ice_servers, *settings.ingest.turn.urls):
         yield await _ice_server(url)
     yield await asyncio.to_thread(_sandbox, settings.ingest.sandbox)
+    if settings.ingest.rtmp_listen:
+        yield _rtmp(settings.ingest.rtmp_listen)
     yield _tls(settings)
     yield _weights(await asyncio.to_thread(wrong_models, settings))
     yield _vision(await asyncio.to_thread(vision_runtime, settings))
@@ -152,6 +154,16 @@ async def _bind_by_stun(host: str, port: int) -> None:
             answered.result()
         finally:
             transport.close()
+
+
+def _rtmp(listen: str) -> Finding:
+    try:
+        rtmp_nginx.installed()
+        rtmp_nginx.free(listen)
+    except ConfigError as error:
+        advice = "install what is missing, or stop what listens there (it may be this service)"
+        return Finding("rtmp", "fault", error.message, advice)
+    return Finding("rtmp", "ok", f"nginx with its RTMP module is there, TCP {listen} is free")
 
 
 def _tls(settings: Settings) -> Finding:

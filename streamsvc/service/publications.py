@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from collections.abc import AsyncIterator
 
 from streamsvc.core import metrics
 from streamsvc.core.errors import Conflict, NotFound
@@ -31,6 +33,7 @@ class Publications:
         self.by_resource: dict[str, Publication] = {}
         self._owners: dict[str, Session] = {}  # by resource
         self._watched: set[Session] = set()  # sessions whose end removes their publications
+        self._joined: set[Session] = set()  # sessions whose publisher is being attached
         self._sessions = sessions
         self._tasks = tasks
         self._ice_servers: IceServers | None = None  # made from the settings of the first session
@@ -47,18 +50,9 @@ class Publications:
             Conflict: the session has a publisher already, or has ended. CapacityError: no place is free; no
                 peer is made then. InvalidRequest, Unprocessable: no answer is possible.
         """
-        live = self._live(name) if name is not None else None
-        with self._sessions.place(live, holder):
-            session = live or self._begin(name, holder)
+        async with self.session_for(name, holder) as session:
             resource = secrets.token_urlsafe(18)
-            try:
-                peer = await self._answer(session, resource, offer)
-            except BaseException:
-                # Unless another publisher has come meanwhile, nothing of a session that never began is left.
-                if live is None and session.state is State.CREATED:
-                    session.end("never_published")
-                    await asyncio.shield(self._tasks.spawn(self._erase(session)))
-                raise
+            peer = await self._answer(session, resource, offer)
         publication = Publication(session.id, resource, peer)
         self.by_resource[resource] = publication
         if session not in self._watched:
@@ -67,11 +61,35 @@ class Publications:
         self._owners[resource] = session
         return publication
 
+    @contextlib.asynccontextmanager
+    async def session_for(self, name: str | None, holder: str = "") -> AsyncIterator[Session]:
+        """The session that a publisher of any kind is attached to within the block; it has a place meanwhile.
+
+        Where none of that name is live, a new broadcast begins; of one that never began nothing is left.
+
+        Raises:
+            Conflict, CapacityError, InvalidRequest: see `publish`.
+        """
+        live = self._live(name) if name is not None else None
+        with self._sessions.place(live, holder):
+            session = live or self._begin(name, holder)
+            self._joined.add(session)
+            try:
+                yield session
+            except BaseException:
+                # Unless another publisher has come meanwhile, nothing of a session that never began is left.
+                if live is None and session.state is State.CREATED:
+                    session.end("never_published")
+                    await asyncio.shield(self._tasks.spawn(self._erase(session)))
+                raise
+            finally:
+                self._joined.discard(session)
+
     def _live(self, name: str) -> Session | None:
         """The live session at an address; None: a new broadcast may begin there."""
         session = self._sessions.by_id.get(self._sessions.resolve(name))
         if session is not None and not session.media.closed:
-            if session.media.publisher is not None:
+            if session.media.publisher is not None or session in self._joined:
                 raise Conflict("this session has a publisher already", code="already_publishing")
             return session
         if broadcast_ids.is_id(name):

@@ -87,6 +87,9 @@ DOORS: dict[str, Rule] = {
     f"PATCH {_RESOURCE}": _PUBLISH,
     f"DELETE {_RESOURCE}": _PUBLISH,
     **dict.fromkeys(("OPTIONS /whip", "OPTIONS /whip/{session}", f"OPTIONS {_RESOURCE}"), _PUBLIC),
+    "POST /v1/hooks/{server}": Rule(
+        None, "", note="`publish` for the session, by the stream's token or the hook's own"
+    ),
     "WebSocket /v1/realtime": _OWN_PROTOCOL,
     "WebSocket /v1/listen": _OWN_PROTOCOL,
     "POST /v1/listen": _OWN_PROTOCOL,
@@ -189,7 +192,7 @@ def table() -> str:
 
 def _said(rule: Rule) -> str:
     if rule.rights is None:
-        return "nothing"
+        return "nothing" if not rule.note else f"nothing by itself ({rule.note})"
     said = " and ".join(f"`{permission}`" for permission in rule.rights) or "any valid token"
     said += {"path": ", for this session", "new": ", for all sessions", "": ""}[rule.session]
     return said + ("; or a signed address" if rule.signed else "") + (f" ({rule.note})" if rule.note else "")

@@ -39,6 +39,7 @@ from streamsvc.service.revocations import FILE, Revocations
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.sessions import Sessions
 from streamsvc.service.started_by import StartedBy
+from streamsvc.service.stream_keys import StreamPublishers
 from streamsvc.vision import keyframes
 from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
@@ -108,6 +109,9 @@ class Service:
         self.publications = Publications(self.sessions, self._tasks)
         self.pushes = Pushes(self.sessions, self._tasks)
         self.started = StartedBy(self.auth.over)
+        self.stream_publishers = StreamPublishers(
+            self.auth, self.publications, self.started, self._tasks, settings.limits
+        )
         self.updates = RateLimiter(settings.limits.updates_per_minute)  # of a session, with a token
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 

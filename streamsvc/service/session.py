@@ -312,20 +312,23 @@ class Session:
         try:
             self.media.attach(source)
             self.clock.restart(media_paced=speed != 1.0 and source.duration is not None)
-            sink = SourceSink(
-                self.media.tap,
-                self.media.wait_for_space,
-                lambda: self.clock.zero,
-                functools.partial(self.media.publisher_state, source),
-                self.media.wait_until_taken,
-            )
             try:
-                await source.run(sink)
+                await source.run(self.sink_of(source))
             except StreamsvcError as failed:
                 error = failed
         finally:
             await source.close()
         self.end("source_failed" if error else "source_ended", error)
+
+    def sink_of(self, source: MediaSource) -> SourceSink:
+        """Where the frames and states of an attached source go."""
+        return SourceSink(
+            self.media.tap,
+            self.media.wait_for_space,
+            lambda: self.clock.zero,
+            functools.partial(self.media.publisher_state, source),
+            self.media.wait_until_taken,
+        )
 
     # --- what the session's parts ask of it: core.context.SessionHost ---
 

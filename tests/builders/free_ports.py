@@ -1,4 +1,4 @@
-"""UDP ports that nothing uses."""
+"""Ports that nothing uses."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def free_udp_ports(count: int) -> range:
         except OSError:
             continue
         return range(first, first + count)
+
+
+def free_tcp_port() -> int:
+    """A TCP port that nothing uses at this moment on 127.0.0.1."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

@@ -30,6 +30,7 @@ NAMES = {
     "rtp_packets_lost": ("counter", ()),
     "batch_size": ("histogram", ("role",)),
     "worker_restarts": ("counter", ("role",)),
+    "door_restarts": ("counter", ("door",)),
     "degradation_level": ("gauge", ()),
 }
 

@@ -74,3 +74,36 @@ def test_a_range_of_ports_is_checked(text: str) -> None:
     assert web_address.checked_ports("") == ""
     with pytest.raises(ValueError, match='such as "50000-50100"'):
         web_address.checked_ports(text)
+
+
+def test_an_address_to_listen_on_has_a_port() -> None:
+    assert web_address.host_and_port("0.0.0.0:1935") == ("0.0.0.0", 1935)
+    assert web_address.host_and_port("[::]:0") == ("::", 0)
+    assert web_address.listen("") == ""
+    for wrong in (
+        "1935",
+        ":1935",
+        "localhost:1935",
+        "1.2.3.4",
+        "1.2.3.4:",
+        "1.2.3.4:-1",
+        "1.2.3.4:65536",
+        "a:b",
+    ):
+        with pytest.raises(ValueError, match="an address and a port"):
+            web_address.listen(wrong)
+
+
+def test_streams_are_pulled_from_a_url_with_their_name() -> None:
+    for right in ("", "rtsp://a:8554/{name}", "rtmp://a/{app}/{name}", "https://a/{app}/{name}/x.m3u8"):
+        assert web_address.pull(right) == right
+    for wrong in (
+        "rtsp://a/live",
+        "file:///{name}",
+        "{name}",
+        "rtmp:///{name}",
+        "rtmp://a:x/{name}",
+        "rtmp://a/{b}",
+    ):
+        with pytest.raises(ValueError, match="the URL of a stream"):
+            web_address.pull(wrong)

@@ -13,7 +13,7 @@ import pytest
 from aioice import stun
 
 from streamsvc.core import clock, config
-from streamsvc.ingest import sandbox
+from streamsvc.ingest import rtmp_nginx, sandbox
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
 
@@ -53,6 +53,23 @@ async def test_a_machine_as_it_should_be_has_no_fault(tmp_path: Path) -> None:
     found = await findings(tmp_path)
     assert [finding for finding in found if finding.verdict == "fault"] == []
     assert {finding.check for finding in found} >= {"port", "udp", "tls", "weights", "gpu", "clock", "disk"}
+
+
+@pytest.mark.usefixtures("weights")
+async def test_rtmp_without_its_program_or_with_a_taken_port_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "rtmp" not in {finding.check for finding in await findings(tmp_path)}
+    monkeypatch.setattr(rtmp_nginx, "_FOLDERS", ())
+    found = of(await findings(tmp_path, ingest={"rtmp_listen": "127.0.0.1:0"}), "rtmp")
+    assert found.verdict == "fault"
+    assert "apt-get install" in found.text
+    monkeypatch.setattr(rtmp_nginx, "installed", lambda: ("nginx", "module"))
+    assert of(await findings(tmp_path, ingest={"rtmp_listen": "127.0.0.1:0"}), "rtmp").verdict == "ok"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        found = of(await findings(tmp_path, ingest={"rtmp_listen": listen}), "rtmp")
+    assert (found.verdict, listen in found.text) == ("fault", True)
 
 
 async def test_a_taken_port_is_a_fault(tmp_path: Path) -> None:
