@@ -104,6 +104,7 @@ PURE = {
     "ingest.jitter",
     "ingest.playlist",
     "ingest.rtp_clock",
+    "ingest.srt_stream_id",
     "ingest.stream_choice",
     "ingest.timestamps",
     "service.coverage",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,18 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.types import Grants
-from streamsvc.ingest import libsrt
 from streamsvc.service import srt_door
 from streamsvc.service.auth import OWNER, PERMISSIONS
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from tests.builders.fake_service import serving
+from tests.fakes.srt_publisher import missing
 
 KEY = "a-key-of-the-srt-door"
 OWNED = Grants("owner", "*", frozenset(PERMISSIONS), None, OWNER)
 SECONDS = 90.0  # for a condition on a busy machine
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real time")]
-
-
-def missing() -> str:
-    """What these tests lack; "": nothing."""
-    try:
-        libsrt.load()
-    except libsrt.SrtError as error:
-        return str(error)
-    return "" if shutil.which("ffmpeg") else "needs ffmpeg (apt install ffmpeg)"
 
 
 needs_srt = pytest.mark.skipif(bool(missing()), reason=missing())
