@@ -3,7 +3,7 @@
     python -m load_tests.doors [--doors whip,rtmp,srt] [--turns 3] [--recording FILE] [--json FILE]
 
 One service with real models; one publisher after the other, in turns, each a process whose start is
-counted in: `whip` is aiortc (as in load_tests.reach, Opus alone), `rtmp` and `srt` Debian's ffmpeg (AAC and H.264).
+counted in: `whip` is aiortc (as in load_tests.reach, Opus alone), the others Debian's ffmpeg (AAC, H.264).
 Promise: each is captioned. Exit status 1: one was not.
 """
 
