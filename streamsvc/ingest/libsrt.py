@@ -63,20 +63,14 @@ def load() -> ctypes.CDLL:
 class Listener:
     """A listening socket of libsrt, and the callers that it has accepted. One thread, but for `asked`.
 
-    Args:
-        library: of `load`; started here.
-        udp: bound; libsrt closes it.
-        latency: milliseconds in which lost packets are sent again; the larger one of both sides holds.
-        passphrase: of 10 to 79 bytes; b"": not encrypted, and encrypted callers are refused.
-        asked: decides on each caller, on a thread of libsrt, which receives nothing meanwhile.
+    Made before the process confines itself, for the hook is code made at run time; `listen` comes after.
 
-    Raises:
-        SrtError.
+    Args:
+        library: of `load`.
+        asked: decides on each caller, on a thread of libsrt, which receives nothing meanwhile.
     """
 
-    def __init__(
-        self, library: ctypes.CDLL, udp: socket.socket, latency: int, passphrase: bytes, asked: Asked
-    ) -> None:
+    def __init__(self, library: ctypes.CDLL, asked: Asked) -> None:
         self._srt = library
         self._hook = _Hook(self._connecting)  # kept: libsrt calls it
         self._asked = asked
@@ -90,6 +84,20 @@ class Listener:
             ctypes.c_int,
             ctypes.c_int64,
         )
+        self._epoll = self._socket = _INVALID
+
+    def listen(self, udp: socket.socket, latency: int, passphrase: bytes) -> None:
+        """Start libsrt, and listen.
+
+        Args:
+            udp: bound; libsrt closes it.
+            latency: milliseconds in which lost packets are sent again; the larger one of both sides holds.
+            passphrase: of 10 to 79 bytes; b"": not encrypted, and encrypted callers are refused.
+
+        Raises:
+            SrtError.
+        """
+        library = self._srt
         library.srt_setloglevel(_LOG_CRITICAL)  # its lines may hold stream ids
         self._check(library.srt_startup())
         self._epoll = self._check(library.srt_epoll_create())

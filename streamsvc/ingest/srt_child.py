@@ -5,8 +5,8 @@
 The numbers are descriptors: a bound UDP socket, and two sockets of packets (SOCK_SEQPACKET) to our side.
 Messages are JSON.
 
-    ASKS   ours to it first {"latency", "passphrase"}; it to ours {"ask", "host", "stream_id"}, answered
-           {"answer": the same number, "refused": 0 or the code to refuse with}
+    ASKS   ours to it first {"latency", "passphrase", "sandbox"}; it to ours {"ask", "host", "stream_id"},
+           answered {"answer": the same number, "refused": 0 or the code to refuse with}
     MEDIA  it to ours {"ready": true}, once; {"accepted": number of its `ask`} with a stream socket on which
            its bytes come, and which ends with it: closing our end disconnects the caller; {"lost": packets}
 
@@ -26,14 +26,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from streamsvc.ingest import libsrt
+from streamsvc.ingest import libsrt, sandbox
 
 ASK_SECONDS = 1.5  # for our side's answer: libsrt receives nothing meanwhile
 ACCEPT_SECONDS = 3.0  # from our side's consent to `accept`: a wrong passphrase shows between them
-CALLERS = 64  # at once (security limit)
+CALLERS = 48  # at once (security limit): each has a descriptor, of sandbox.FILES
 OVERLOAD, UNAVAILABLE = 1402, 1503  # SRT_REJX_OVERLOAD, SRT_REJX_DOWN
 PENDING_BYTES = 1 << 20  # of a caller that nobody takes: several seconds
 _STREAM_ID_BYTES = 512
+# Of libsrt and of this module on sockets that are open, or that lead nowhere. No socket, connect or open.
+_CALLS = """
+epoll_create1 epoll_create epoll_ctl epoll_wait epoll_pwait getsockname getpeername getsockopt setsockopt
+socketpair fcntl sendmmsg recvmmsg
+"""
 _PASS_SECONDS = 0.01  # between two passes: fewer, larger pieces for less work
 _IDLE_MILLISECONDS = 200  # the same without callers: until a signal is noticed
 TELL_SECONDS = 1.0  # between two counts of what was lost
@@ -45,6 +50,8 @@ class Asks:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._answers = select.poll()  # a time limit of the socket itself takes a system call that is barred
+        self._answers.register(sock, select.POLLIN)
         self._lock = threading.Lock()
         self._last = 0
         self._waiting: dict[int, tuple[int, float]] = {}  # libsrt's number -> ours, and until when
@@ -62,11 +69,11 @@ class Asks:
             send_message(self._sock, {"ask": self._last, "host": host, "stream_id": text})
             end = now + ASK_SECONDS
             while (left := end - time.monotonic()) > 0:
-                self._sock.settimeout(left)
-                with contextlib.suppress(TimeoutError):
-                    answer = json.loads(self._sock.recv(_STREAM_ID_BYTES))
-                    if answer["answer"] == self._last:  # else of one that came too late
-                        return self._answered(number, int(answer["refused"]))
+                if not self._answers.poll(left * 1000):
+                    break
+                answer = json.loads(self._sock.recv(_STREAM_ID_BYTES))
+                if answer["answer"] == self._last:  # else of one that came too late
+                    return self._answered(number, int(answer["refused"]))
             return UNAVAILABLE
 
     def _answered(self, number: int, refused: int) -> int:
@@ -82,7 +89,7 @@ class Asks:
 
 
 class Caller:
-    """One caller's bytes on their way to our side. `sock`: a stream, not blocking."""
+    """One caller's bytes on their way to our side. `sock`: a stream."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -99,7 +106,7 @@ class Caller:
                 self._pending += message
         if self._pending:
             with contextlib.suppress(BlockingIOError):
-                del self._pending[: self.sock.send(self._pending)]
+                del self._pending[: self.sock.send(self._pending, socket.MSG_DONTWAIT)]
 
 
 class Receiving:
@@ -150,7 +157,6 @@ class Receiving:
                 self._listener.disconnect(number)
                 continue
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            ours.setblocking(False)
             with theirs:
                 send_message(self._media, {"accepted": known}, theirs)
             self._callers[number] = Caller(ours)
@@ -193,9 +199,8 @@ class Receiving:
         for number, caller in self._callers.items():
             self._count_losses(number, caller)
         if self._lost:
-            with contextlib.suppress(BlockingIOError):
-                send_message(self._media, {"lost": self._lost})
-                self._lost = 0
+            send_message(self._media, {"lost": self._lost})
+            self._lost = 0
 
     def _forget(self, number: int) -> None:
         caller = self._callers.pop(number, None)
@@ -221,9 +226,12 @@ def main(udp: socket.socket, ask: socket.socket, media: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our side
     options = json.loads(ask.recv(4096))
     asks = Asks(ask)
-    listener = libsrt.Listener(
-        libsrt.load(), udp, int(options["latency"]), options["passphrase"].encode(), asks.asked
-    )
+    listener = libsrt.Listener(libsrt.load(), asks.asked)
+    if options["sandbox"] != "off":
+        layers = sandbox.confine(calls=_CALLS).layers
+        if options["sandbox"] == "require" and not sandbox.enough(layers):
+            sys.exit(f"it would be {sandbox.described(layers)} (ingest.sandbox)")
+    listener.listen(udp, int(options["latency"]), options["passphrase"].encode())
     receiving = Receiving(listener, asks, media)
 
     def stop(number: int, frame: object) -> None:

@@ -101,6 +101,7 @@ class SrtProgram:
             {
                 "latency": self._settings.srt_latency_ms,
                 "passphrase": passphrase.get_secret_value() if passphrase is not None else "",
+                "sandbox": self._settings.sandbox,
             }
         )
 

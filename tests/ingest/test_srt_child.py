@@ -165,7 +165,6 @@ def test_it_ends_with_the_channel(side: Side) -> None:
 
 def test_what_nobody_takes_is_kept_to_a_bound_then_dropped_and_counted() -> None:
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
     caller = Caller(ours)
     piece = bytes(PENDING_BYTES // 4)
     with ours, theirs:

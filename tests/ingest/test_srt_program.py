@@ -90,7 +90,11 @@ async def running(callers: Recorded) -> AsyncIterator[Process]:
         process = Process([socket.dup(number) for number in start.descriptors[1:]])
         with contextlib.closing(process):
             ready = asyncio.create_task(program.ready(FOLDER))
-            assert await process.answer() == {"latency": 300, "passphrase": "a passphrase"}
+            assert await process.answer() == {
+                "latency": 300,
+                "passphrase": "a passphrase",
+                "sandbox": "auto",
+            }
             process.media.send(b'{"ready": true}')
             await ready
             yield process

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.types import Grants
+from streamsvc.ingest import sandbox
 from streamsvc.service import srt_door
 from streamsvc.service.auth import OWNER, PERMISSIONS
 from streamsvc.service.media_input import State
@@ -150,8 +152,16 @@ async def test_publishers_share_a_port_each_by_its_stream_id(
 
 
 @needs_srt
-async def test_with_a_passphrase_what_is_sent_is_encrypted(tmp_path: Path, film: Path) -> None:
-    async with door(tmp_path, ingest={"srt_passphrase": "a passphrase"}) as (service, port):
+async def test_with_a_passphrase_what_is_sent_is_encrypted_and_the_process_is_confined(
+    tmp_path: Path, film: Path
+) -> None:
+    confined = {"srt_passphrase": "a passphrase", "sandbox": "auto"}
+    holds = sandbox.SECCOMP in await asyncio.to_thread(sandbox.examine)
+    async with door(tmp_path, ingest=confined) as (service, port):
+        [child] = [
+            one for one in psutil.Process().children() if "streamsvc.ingest.srt_child" in one.cmdline()
+        ]
+        assert ("Seccomp:\t2" in Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")) == holds
         async with ffmpeg(film, port, f"one?token={KEY}", "passphrase=a passphrase&pbkeylen=32"):
             await until(lambda: has_media(service, "one"), "no media")
         for query in ("passphrase=another passphrase", ""):
