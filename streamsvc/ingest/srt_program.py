@@ -199,7 +199,7 @@ class _Link:
         metrics.srt_lost.inc(int(message.get("lost", 0)))
         for descriptor in descriptors:
             media = socket.socket(fileno=descriptor)
-            coming = self._coming.pop(int(message["accepted"]), None)
+            coming = self._coming.pop(int(message.get("accepted", 0)), None)
             if coming is None or coming.done():
                 media.close()  # it came too late
             else:
