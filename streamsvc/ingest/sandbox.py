@@ -196,7 +196,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(struct.pack("=Ii", _CAPABILITIES_3, 0), bytes(24))
 
 
-def _filter_calls(library: ctypes.CDLL, loopback: bool, calls: str) -> bool:
+def _filter_calls(library: ctypes.CDLL, loopback: bool, calls: str = "") -> bool:
     """Allow _CALLS and `calls`, and some others with certain arguments; the rest fails with EPERM."""
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ERRNO | errno.EPERM)))
