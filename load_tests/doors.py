@@ -1,9 +1,9 @@
 """Seconds from a publisher's start to its first caption, by the protocol that it speaks.
 
-    python -m load_tests.doors [--doors whip,rtmp] [--turns 3] [--recording FILE] [--json FILE]
+    python -m load_tests.doors [--doors whip,rtmp,srt] [--turns 3] [--recording FILE] [--json FILE]
 
 One service with real models; one publisher after the other, in turns, each a process whose start is
-counted in: `whip` is aiortc (as in load_tests.reach, Opus alone), `rtmp` Debian's ffmpeg (AAC and H.264).
+counted in: `whip` is aiortc (as in load_tests.reach, Opus alone), the others Debian's ffmpeg (AAC, H.264).
 Promise: each is captioned. Exit status 1: one was not.
 """
 
@@ -28,10 +28,11 @@ from load_tests.subscriber import Subscriber
 from streamsvc.evaluation.markdown import markdown_table
 from tests.builders.free_ports import free_tcp_port
 from tests.builders.service import open_session
+from tests.fakes import srt_publisher
 from tests.fakes.rtmp_publisher import command, missing
 
 PATIENCE = 40.0  # seconds until the first caption
-DOORS = ("whip", "rtmp")
+DOORS = ("whip", "rtmp", "srt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,15 @@ class Arrival:
     caption: float | None
 
 
-async def arrival(door: str, server: Serve, rtmp_port: int, recording: Path, turn: int) -> Arrival:
+async def arrival(door: str, server: Serve, port: int, recording: Path, turn: int) -> Arrival:
     """One publication by one door."""
     name = f"{door}-{turn}"
     async with httpx.AsyncClient(base_url=server.address, timeout=20) as client:
         session = await open_session(client, language="en", name=name)
         addresses = {
             "whip": f"{server.address}/whip/{name}",
-            "rtmp": f"rtmp://127.0.0.1:{rtmp_port}/live/{name}",
+            "rtmp": f"rtmp://127.0.0.1:{port}/live/{name}",
+            "srt": f"srt://127.0.0.1:{port}",
         }
         commands = {
             "whip": (
@@ -65,7 +67,8 @@ async def arrival(door: str, server: Serve, rtmp_port: int, recording: Path, tur
                 str(recording),
                 "host",
             ),
-            "rtmp": command(addresses[door], recording),
+            "rtmp": command(addresses["rtmp"], recording),
+            "srt": srt_publisher.command(addresses["srt"], name, recording),
         }
         types = "session.updated,caption.partial,caption.final"
         async with Subscriber(server.address, session, types=types) as reader:
@@ -88,9 +91,9 @@ async def arrival(door: str, server: Serve, rtmp_port: int, recording: Path, tur
 
 async def measured(doors: Sequence[str], recording: Path, turns: int, folder: Path) -> list[Arrival]:
     """Each door, in turns."""
-    port = free_tcp_port()
+    port = free_tcp_port()  # of UDP too, as far as one can tell
     settings = {
-        "ingest": {"rtmp_listen": f"127.0.0.1:{port}"} if "rtmp" in doors else {},
+        "ingest": {f"{door}_listen": f"127.0.0.1:{port}" for door in ("rtmp", "srt") if door in doors},
         "budget": {"ladder": False, "admission": False},
     }
     found = []
@@ -131,7 +134,8 @@ def main() -> None:
     parser.add_argument("--recording", type=Path, default=MEDIA / RECORDING)
     chosen = parser.parse_args()
     doors = chosen.doors.split(",")
-    if "rtmp" in doors and (why := missing()):
+    lacks = {"rtmp": missing, "srt": srt_publisher.missing}
+    if why := " ".join(lacks[door]() for door in doors if door in lacks).strip():
         raise SystemExit(why)
     with tempfile.TemporaryDirectory(prefix="doors-") as folder:
         found = asyncio.run(measured(doors, chosen.recording.resolve(), chosen.turns, Path(folder)))

@@ -107,6 +107,7 @@ PURE = {
     "ingest.jitter",
     "ingest.playlist",
     "ingest.rtp_clock",
+    "ingest.srt_stream_id",
     "ingest.stream_choice",
     "ingest.timestamps",
     "service.coverage",
@@ -145,8 +146,8 @@ PURE = {
     "vision.scenes",
 }
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "subprocess", "os", "pathlib", "httpx", "av", "time"}
-# The last two run in threads and processes without an event loop.
-CLOCK_READERS = {"core.clock", "workers.child", "ingest.source_channel"}
+# All but the first run in threads and processes without an event loop.
+CLOCK_READERS = {"core.clock", "workers.child", "ingest.source_channel", "ingest.srt_child"}
 WITHOUT_MIRROR = {"engines"}  # the contract alone; test_telemetry.py watches its one call
 WHOLE = {
     "test_web.py",

@@ -292,6 +292,13 @@ class Settings(BaseSettings):
                 "could publish and listen. Set STREAMSVC_SERVER__API_KEY (16 characters or more) "
                 "or bind 127.0.0.1"
             )
+        for door, listens in (("rtmp", self.ingest.rtmp_listen), ("srt", self.ingest.srt_listen)):
+            inner = not listens or web_address.is_loopback(web_address.host_and_port(listens)[0])
+            if not inner and self.server.api_key is None:
+                raise ValueError(
+                    f"ingest.{door}_listen: refusing to open {listens} without a key: anyone may publish."
+                    " Set STREAMSVC_SERVER__API_KEY (16 characters or more) or listen on 127.0.0.1"
+                )
         if (self.server.tls_cert is None) != (self.server.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         return self

@@ -50,6 +50,9 @@ class Ingest(Group):
     turn: Turn = Turn()
     udp_ports: Annotated[str, AfterValidator(web_address.checked_ports)] = ""  # "50000-50100", for media
     advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
+    srt_listen: Annotated[str, AfterValidator(web_address.listen)] = ""  # "0.0.0.0:9710"; "": no SRT
+    srt_passphrase: Annotated[SecretStr, Field(min_length=10, max_length=79)] | None = None  # None: plain SRT
+    srt_latency_ms: int = Field(200, ge=20, le=8000)  # to repair losses in; a publisher may ask for more
     ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
     # For publishers of RTMP, address:port such as "0.0.0.0:1935", by Debian's nginx; "": no RTMP.

@@ -117,6 +117,11 @@ webhooks = Counter(
 worker_restarts = Counter(
     "streamsvc_worker_restarts", "Workers restarted after they died or hung.", ["role"], registry=REGISTRY
 )
+srt_lost = Counter(
+    "streamsvc_srt_packets_lost",
+    "Packets of SRT publishers that came too late, could not be decrypted, or were not taken in time.",
+    registry=REGISTRY,
+)
 door_restarts = Counter(
     "streamsvc_door_restarts",
     "Restarts of the programs behind the RTMP and SRT doors.",

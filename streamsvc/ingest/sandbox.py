@@ -72,13 +72,14 @@ class Confinement:
     listener: socket.socket | None = None
 
 
-def confine(*, loopback: bool = False, memory: int = MEMORY) -> Confinement:
+def confine(*, loopback: bool = False, memory: int = MEMORY, calls: str = "") -> Confinement:
     """Give up what a demuxer and a decoder do not need, for good. Call it before the first thread is started.
 
     Args:
         loopback: whether TCP connections to 127.0.0.1 stay possible: in a network of its own, where nothing
             is but the listener that is returned. (Without `NAMESPACE` it is the machine's network.)
         memory: bytes of address space that may be added from here on.
+        calls: system calls that stay possible besides those of a demuxer, such as on sockets that are open.
     """
     if not sys.platform.startswith("linux"):
         return Confinement((), _listener() if loopback else None)
@@ -98,7 +99,7 @@ def confine(*, loopback: bool = False, memory: int = MEMORY) -> Confinement:
     if _leave_files(libc, listener.getsockname()[1] if listener is not None else 0):
         held.append(LANDLOCK)
     _drop_capabilities(libc)
-    if library is not None and _filter_calls(library, loopback):
+    if library is not None and _filter_calls(library, loopback, calls):
         held.append(SECCOMP)
     return Confinement(tuple(held), listener)
 
@@ -195,8 +196,8 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(struct.pack("=Ii", _CAPABILITIES_3, 0), bytes(24))
 
 
-def _filter_calls(library: ctypes.CDLL, loopback: bool) -> bool:
-    """Allow _CALLS, and some others with certain arguments; the rest fails with EPERM."""
+def _filter_calls(library: ctypes.CDLL, loopback: bool, calls: str = "") -> bool:
+    """Allow _CALLS and `calls`, and some others with certain arguments; the rest fails with EPERM."""
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ERRNO | errno.EPERM)))
     if not context:
@@ -209,7 +210,7 @@ def _filter_calls(library: ctypes.CDLL, loopback: bool) -> bool:
             library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(arguments), compared)
 
     try:
-        for name in _CALLS.split():
+        for name in (*_CALLS.split(), *calls.split()):
             rule(_ALLOW, name)
         rule(_ALLOW, "clone", (0, _MASKED_EQUAL, _THREAD, _THREAD))
         rule(_ERRNO | errno.ENOSYS, "clone3")  # its flags cannot be read: glibc falls back to clone

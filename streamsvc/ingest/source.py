@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind
 from streamsvc.ingest.demuxer import Demuxer, LibavDemuxer
+from streamsvc.ingest.pushed_stream import PushedStream
 from streamsvc.ingest.remote_demuxer import RemoteDemuxer
 from streamsvc.ingest.source_policy import Place, locate
 from streamsvc.ingest.source_process import START_SECONDS, SourceProcess
@@ -59,12 +61,18 @@ class Source:
     """
 
     def __init__(
-        self, reader: SourceReader, process: SourceProcess | None, session: str, speed: float | None
+        self,
+        reader: SourceReader,
+        process: SourceProcess | None,
+        session: str,
+        speed: float | None,
+        began: float | None = None,
     ) -> None:
         self._reader = reader
         self._process = process  # that reads and decodes it; None: this one
         self._session = session
         self._speed = speed
+        self._began = began  # monotonic second of its first byte; None: it is read as soon as it comes
         self.tracks = reader.tracks
         self.duration = reader.duration
 
@@ -147,11 +155,12 @@ class Source:
             yield min(filled, key=lambda queue: queue[0].due).popleft()
 
     async def _live_packets(self, sink: SourceSink) -> AsyncIterator[MediaPacket]:
-        """Packets of a live URL, shifted so that the first is at the session time of its arrival."""
+        """Packets of a live source, shifted so that the first is at the session time of its arrival."""
         shift: float | None = None
         while (packet := await self._take_live(sink)) is not None:
             if shift is None:
-                shift = max(0.0, packet.arrived - sink.zero()) - packet.at
+                arrived = packet.arrived if self._began is None else self._began
+                shift = max(0.0, arrived - sink.zero()) - packet.at
             yield replace(packet, at=packet.at + shift, due=packet.due + shift)
 
     async def _take_live(self, sink: SourceSink) -> MediaPacket | None:
@@ -236,33 +245,88 @@ async def open_published(place: Place, settings: Ingest, *, session: str) -> Sou
 async def _open(
     place: Place, settings: Ingest, session: str, speed: float | None, private_urls: bool
 ) -> Source:
-    process = None
-    demuxer: Demuxer = LibavDemuxer()
-    if settings.sandbox != "off":
-        require, loopback = settings.sandbox == "require", place.scheme in ("rtsp", "rtsps", "rtmp")
-        process = SourceProcess(place.name, require=require, loopback=loopback)
-        demuxer = RemoteDemuxer(process)
+    demuxer, process = _demuxer(place, settings)
     reader = SourceReader(place, settings, private_urls, demuxer, asyncio.get_running_loop())
-    reader.start()
     # libav has its own time limits, but name resolution has none.
     limit = None if place.path is not None else 2 * settings.open_seconds + 2.0 + START_SECONDS
+    await _opened(reader, process, place.name, limit)
+    return Source(reader, process, session, speed)
+
+
+async def open_pushed(sock: socket.socket, name: str, settings: Ingest, session: str) -> Source:
+    """Open a container that a publisher pushes, such as the MPEG-TS of a caller by SRT: a live source.
+
+    Args:
+        sock: connected, with the container's bytes; closed here or by the source, which disconnects the
+            publisher.
+        name: for messages.
+        settings: time limits: `open_seconds` for its first media, `close_seconds` of silence that end it.
+        session: id that the frames carry.
+
+    Raises:
+        SourceError: "corrupt", "no_media", "no_decoder"; "no_answer" (retryable): too little came in time.
+    """
+    place = Place("pushed", name)
+    process: SourceProcess | None = None
+    try:
+        demuxer, process = _demuxer(place, settings)
+        async with asyncio.timeout(settings.open_seconds):
+            await _readable(sock)
+    except BaseException as error:
+        sock.close()
+        _release(process)
+        if isinstance(error, TimeoutError):
+            raise _no_answer(name, settings) from None
+        raise
+    began = clock.now()
+    stream = PushedStream(sock, name, settings.close_seconds)
+    reader = SourceReader(place, settings, False, demuxer, asyncio.get_running_loop(), stream)
+    await _opened(reader, process, name, settings.open_seconds + START_SECONDS)
+    return Source(reader, process, session, 1.0, began)
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until something has come, or the other side has closed."""
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(sock, lambda: readable.done() or readable.set_result(None))
+    try:
+        await readable
+    finally:
+        loop.remove_reader(sock)
+
+
+def _no_answer(name: str, settings: Ingest) -> SourceError:
+    text = f"{name} did not answer within {settings.open_seconds:g} s"
+    return SourceError(text, code="no_answer", retryable=True)
+
+
+def _demuxer(place: Place, settings: Ingest) -> tuple[Demuxer, SourceProcess | None]:
+    """What reads the containers of a place, and its process; None: this one."""
+    if settings.sandbox == "off":
+        return LibavDemuxer(), None
+    require, loopback = settings.sandbox == "require", place.scheme in ("rtsp", "rtsps", "rtmp")
+    process = SourceProcess(place.name, require=require, loopback=loopback)
+    return RemoteDemuxer(process), process
+
+
+async def _opened(
+    reader: SourceReader, process: SourceProcess | None, name: str, limit: float | None
+) -> None:
+    """Start a reader and wait until its tracks are known. Raises what keeps it from that."""
+    reader.start()
     try:
         await asyncio.wait_for(asyncio.shield(reader.opened), limit)
     except TimeoutError:
         reader.stop()
         _release(process)
-        raise SourceError(
-            f"{place.name} did not answer within {settings.open_seconds:g} s",
-            code="no_answer",
-            retryable=True,
-        ) from None
+        raise _no_answer(name, reader.settings) from None
     except BaseException:
         reader.stop()
         _release(process)
         if reader.opened.done():
             await asyncio.to_thread(reader.join)
         raise
-    return Source(reader, process, session, speed)
 
 
 def _release(process: SourceProcess | None) -> None:

@@ -21,6 +21,7 @@ from streamsvc.ingest.container import RecentPackets, differs, with_headers
 from streamsvc.ingest.demuxer import Demuxer, FileInputs, Inputs, OneInput, Opened, Opening
 from streamsvc.ingest.file_parts import Span, links, tables_before
 from streamsvc.ingest.hls import Hls, is_playlist, looks_like_playlist
+from streamsvc.ingest.pushed_stream import PushedStream
 from streamsvc.ingest.rtmp_relay import RtmpRelay
 from streamsvc.ingest.rtsp_relay import RtspRelay
 from streamsvc.ingest.source_fetch import WebFile, open_input
@@ -44,6 +45,7 @@ class SourceReader(threading.Thread):
         private_urls: security limit: whether hosts of private networks are allowed.
         demuxer: reads its containers.
         loop: the event loop that takes the packets.
+        pushed: the place is this stream, which is read once, to its end; closed here.
 
     Attributes:
         opened: done when the tracks are known, or failed with a StreamsvcError.
@@ -61,6 +63,7 @@ class SourceReader(threading.Thread):
         private_urls: bool,
         demuxer: Demuxer,
         loop: asyncio.AbstractEventLoop,
+        pushed: PushedStream | None = None,
     ) -> None:
         super().__init__(name="source", daemon=True)
         self.tracks: tuple[MediaTrack, ...] = ()
@@ -76,6 +79,7 @@ class SourceReader(threading.Thread):
         self._private_urls = private_urls
         self._demuxer = demuxer
         self._loop = loop
+        self._pushed = pushed
         self._stopped = threading.Event()
         self._slots = threading.Semaphore(AHEAD)
         self._packets: deque[MediaPacket | BaseException | None] = deque()
@@ -111,6 +115,8 @@ class SourceReader(threading.Thread):
         self._stopped.set()
         self._slots.release()
         self._demuxer.interrupt()
+        if self._pushed is not None:
+            self._pushed.stop()
 
     def _put(self, item: MediaPacket | BaseException | None) -> None:
         self._packets.append(item)
@@ -135,7 +141,7 @@ class SourceReader(threading.Thread):
     def run(self) -> None:
         """Open, demux, and pass on packets until the end or `stop`."""
         report: Callable[[Any], None] = self._set_opened
-        with contextlib.ExitStack() as stack:
+        with self._pushed or contextlib.nullcontext(), contextlib.ExitStack() as stack:
             try:
                 self._demuxer.wait_ready()
                 opened = self._open(stack)
@@ -186,6 +192,8 @@ class SourceReader(threading.Thread):
 
     def _open_url(self, stack: contextlib.ExitStack) -> Opened:
         place, limit = self._place, self.settings.open_seconds
+        if self._pushed is not None:
+            return self._demuxed(stack, Opening(place.name, "web", limit=limit), OneInput(self._pushed))
         if place.scheme.startswith("rtsp"):
             relay = RtspRelay(place, limit, self._private_urls, self._demuxer.listener())
             stack.callback(relay.close)
@@ -375,7 +383,7 @@ class SourceReader(threading.Thread):
 
     def _left(self) -> bool:
         """Whether a publisher has left for good: one that comes back is admitted anew."""
-        return self._place.scheme == "rtmp"
+        return self._place.scheme == "rtmp" or (self._pushed is not None and self._pushed.ended)
 
     def _failure(self) -> SourceError | None:
         """What ended fetching early, where opening again may help. Raises what it is otherwise."""

@@ -28,7 +28,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.web_address import port_range
-from streamsvc.ingest import rtmp_nginx, sandbox
+from streamsvc.ingest import rtmp_nginx, sandbox, srt_program
 from streamsvc.service.certificate import certificate
 from streamsvc.service.engine_table import vision_runtime, wrong_models
 
@@ -63,6 +63,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield await asyncio.to_thread(_sandbox, settings.ingest.sandbox)
     if settings.ingest.rtmp_listen:
         yield _rtmp(settings.ingest.rtmp_listen)
+    if settings.ingest.srt_listen:
+        yield _srt(settings.ingest.srt_listen)
     yield _tls(settings)
     yield _weights(await asyncio.to_thread(wrong_models, settings))
     yield _vision(await asyncio.to_thread(vision_runtime, settings))
@@ -164,6 +166,16 @@ def _rtmp(listen: str) -> Finding:
         advice = "install what is missing, or stop what listens there (it may be this service)"
         return Finding("rtmp", "fault", error.message, advice)
     return Finding("rtmp", "ok", f"nginx with its RTMP module is there, TCP {listen} is free")
+
+
+def _srt(listen: str) -> Finding:
+    try:
+        srt_program.check_library()
+        srt_program.bound(listen).close()
+    except ConfigError as error:
+        advice = "install what is missing, or stop what listens there (it may be this service)"
+        return Finding("srt", "fault", error.message, advice)
+    return Finding("srt", "ok", f"libsrt is there, UDP {listen} is free")
 
 
 def _tls(settings: Settings) -> Finding:

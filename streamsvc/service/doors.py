@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from streamsvc.service import rtmp_hooks
+from streamsvc.service import rtmp_hooks, srt_door
 from streamsvc.service.service import Service
 
 
@@ -15,4 +15,6 @@ async def opened(service: Service) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         if service.settings.ingest.rtmp_listen:
             await stack.enter_async_context(rtmp_hooks.opened(service))
+        if service.settings.ingest.srt_listen:
+            await stack.enter_async_context(srt_door.opened(service.settings, service.stream_publishers))
         yield

@@ -186,3 +186,11 @@ def test_settings_are_immutable() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):
         settings.server.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("setting", ["rtmp_listen", "srt_listen"])
+def test_a_door_beyond_loopback_needs_a_key(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"{setting}: refusing to open 0.0.0.0:9710 without a key"):
+        load(ingest={setting: "0.0.0.0:9710"})
+    load(ingest={setting: "127.0.0.1:9710"})
+    load(ingest={setting: "0.0.0.0:9710"}, server={"api_key": "a key of sixteen characters"})

@@ -16,6 +16,10 @@ from streamsvc.core.errors import ConfigError
         ("advertise", ("example.org",)),
         ("start", 1),
         ("rtmp_listen", "1935"),
+        ("srt_listen", "localhost:9710"),
+        ("srt_passphrase", "too short"),
+        ("srt_passphrase", "long" * 20),
+        ("srt_latency_ms", 10_000),
         ("hooks", {"srs": "rtmp://127.0.0.1/live/studio"}),
         ("hooks", {"ome": "http://127.0.0.1:3333/{app}/{name}/ts:playlist.m3u8"}),
     ],
@@ -31,6 +35,7 @@ def test_a_secret_is_not_shown() -> None:
     assert "seen" not in repr(ingest)
     hooks = {"ome": "http://127.0.0.1/{app}/{name}.m3u8", "ome_secret": "not to be seen"}
     assert "seen" not in repr(config.load(ingest={"hooks": hooks}).ingest)
+    assert "seen" not in repr(config.load(ingest={"srt_passphrase": "not to be seen"}).ingest)
 
 
 def test_groups_are_immutable() -> None:

@@ -31,6 +31,7 @@ NAMES = {
     "batch_size": ("histogram", ("role",)),
     "worker_restarts": ("counter", ("role",)),
     "door_restarts": ("counter", ("door",)),
+    "srt_packets_lost": ("counter", ()),
     "degradation_level": ("gauge", ()),
 }
 

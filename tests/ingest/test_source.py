@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame
-from streamsvc.ingest.source import SourceSink, open_source
+from streamsvc.ingest.source import SourceSink, open_pushed, open_source
 from tests.builders.clips import clip
 
 SETTINGS = Ingest(open_seconds=1.0, reconnects=1)
@@ -145,3 +147,58 @@ async def test_close_joins_the_thread_while_it_reads(tmp_path: Path) -> None:
     task.cancel()
     await source.close()
     await source.close()
+
+
+def pushed(path: Path, sock: socket.socket) -> threading.Thread:
+    """A thread that sends a file, then closes."""
+
+    def send() -> None:
+        with sock, contextlib.suppress(OSError):
+            sock.sendall(path.read_bytes())
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+async def test_what_is_pushed_is_a_live_source_whose_time_begins_with_its_first_byte(
+    tmp_path: Path, sandbox: Any
+) -> None:
+    ours, theirs = socket.socketpair()
+    zero = clock.now() - 100.0
+    sender = pushed(clip(tmp_path / "a.ts", video="libx264", seconds=2.0), theirs)
+    began = clock.now() - zero
+    source = await open_pushed(ours, "a stream", Ingest(sandbox=sandbox), "s")
+    opened = clock.now() - zero
+    assert source.live
+    assert {track.kind for track in source.tracks} == {"audio", "video"}
+    frames: list[EncodedFrame] = []
+    await source.run(SourceSink(frames.append, no_wait, lambda: zero))
+    await source.close()
+    await asyncio.to_thread(sender.join)
+    first = min(frame.at for frame in frames)
+    assert began <= first <= opened
+    assert first < opened - 0.001 or sandbox == "off", "that it was opened later is no part of it"
+    assert {frame.kind for frame in frames} == {"audio", "video"}
+    assert max(frame.at for frame in frames) - first > 1.8, "to its end"
+
+
+async def test_pushed_bytes_that_are_no_media_are_refused_and_disconnected(tmp_path: Path) -> None:
+    noise = tmp_path / "noise"
+    noise.write_bytes(bytes(range(256)) * 1000)
+    ours, theirs = socket.socketpair()
+    sender = pushed(noise, theirs)
+    with pytest.raises(SourceError) as caught:
+        await open_pushed(ours, "a stream", Ingest(sandbox="off"), "s")
+    assert caught.value.code == "corrupt"
+    await asyncio.to_thread(sender.join)
+    assert ours.fileno() == -1
+
+
+async def test_a_publisher_that_connects_and_is_silent_is_disconnected() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with pytest.raises(SourceError, match="no_answer"):
+            await open_pushed(ours, "a stream", Ingest(sandbox="off", open_seconds=0.01), "s")
+        assert theirs.recv(9) == b""

@@ -13,7 +13,7 @@ import pytest
 from aioice import stun
 
 from streamsvc.core import clock, config
-from streamsvc.ingest import rtmp_nginx, sandbox
+from streamsvc.ingest import libsrt, rtmp_nginx, sandbox
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
 
@@ -53,6 +53,23 @@ async def test_a_machine_as_it_should_be_has_no_fault(tmp_path: Path) -> None:
     found = await findings(tmp_path)
     assert [finding for finding in found if finding.verdict == "fault"] == []
     assert {finding.check for finding in found} >= {"port", "udp", "tls", "weights", "gpu", "clock", "disk"}
+
+
+@pytest.mark.usefixtures("weights")
+async def test_srt_without_its_library_or_with_a_taken_port_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "srt" not in {finding.check for finding in await findings(tmp_path)}
+    monkeypatch.setattr(libsrt, "_NAMES", ())
+    found = of(await findings(tmp_path, ingest={"srt_listen": "127.0.0.1:0"}), "srt")
+    assert (found.verdict, "libsrt is missing" in found.text) == ("fault", True)
+    monkeypatch.setattr(libsrt, "load", lambda: None)
+    assert of(await findings(tmp_path, ingest={"srt_listen": "127.0.0.1:0"}), "srt").verdict == "ok"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        found = of(await findings(tmp_path, ingest={"srt_listen": listen}), "srt")
+        assert (found.verdict, listen in found.text) == ("fault", True)
 
 
 @pytest.mark.usefixtures("weights")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc.core.errors import ConfigError
-from streamsvc.ingest import rtmp_nginx
+from streamsvc.ingest import libsrt, rtmp_nginx
 from streamsvc.service import doors
 from tests.builders.fake_service import serving
 
@@ -25,5 +25,10 @@ async def test_a_door_whose_program_is_missing_is_told_at_start(
     ingest = {"rtmp_listen": "127.0.0.1:0"}
     async with serving(tmp_path, ingest=ingest) as running:
         with pytest.raises(ConfigError, match="needs nginx"):
+            async with doors.opened(running):
+                pass
+    monkeypatch.setattr(libsrt, "_NAMES", ())
+    async with serving(tmp_path, ingest={"srt_listen": "127.0.0.1:0"}) as running:
+        with pytest.raises(ConfigError, match="libsrt is missing"):
             async with doors.opened(running):
                 pass
