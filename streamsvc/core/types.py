@@ -41,6 +41,7 @@ class MediaTrack:
     codec: str  # libav decoder name: "opus", "vp8", "h264", "aac", ...
     context: Any = None  # a libav codec context, ready to decode (files); None: made from `codec`
     pixel_aspect: float | None = None  # width / height, where the container overrules the bitstream
+    keyframes_on_request: bool = False  # the sender answers requests for codec keyframes (PLI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class EncodedFrame:
     loss: str = "packet_loss"  # why media before it may be missing: a reason of Gap
     joint: bool = False  # other media begin here, right behind what came before: stamps began again
     changed: MediaTrack | None = None  # the track's parameters from here on, where they are others
+    alone: bool = False  # a codec keyframe; what follows it and refers to it is not decoded
 
 
 @dataclass(frozen=True, slots=True)

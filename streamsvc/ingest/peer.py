@@ -172,7 +172,7 @@ class Peer:
         )
         for kind, (receiver, choice) in chosen.items():
             codec = choice.codecs[0]
-            track = MediaTrack(kind, DECODERS[codec.name.lower()])
+            track = MediaTrack(kind, DECODERS[codec.name.lower()], keyframes_on_request=kind == "video")
             if kind == "audio":
                 self._receivers[kind] = AudioReceiver(context, receiver, track, codec.clockRate)
             else:

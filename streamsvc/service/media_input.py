@@ -126,7 +126,7 @@ class MediaInput:
         if track is not None and frame.kind == "audio":
             self._speech.audio.put((track, frame))
         elif track is not None and self._context.options.vision.enabled:
-            self._vision.video.put((track, frame))
+            self._vision.put(track, frame)
         else:
             metrics.frames.labels("not_wanted").inc()
 
@@ -238,9 +238,10 @@ class MediaInput:
             kind: counts.body(now, drops[kind] - self._dropped.get(kind, 0))
             for kind, counts in self._counts.items()
         }
-        size = self._vision.picture_size
-        if "video" in tracks and size is not None:
-            tracks["video"] |= {"width": size[0], "height": size[1]}
+        if "video" in tracks:
+            tracks["video"]["decoded"] = "keyframes" if self._vision.keyframes_alone else "all"
+            if (size := self._vision.picture_size) is not None:
+                tracks["video"] |= {"width": size[0], "height": size[1]}
         return {**transport, **tracks}
 
     def _ring_drops(self) -> dict[str, int]:

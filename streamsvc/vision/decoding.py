@@ -13,6 +13,7 @@ from streamsvc.core.types import VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame
 from streamsvc.ingest.decoders import Decoders, VideoDecoding, threads, video_decoder
+from streamsvc.vision.intra import IntraFilter
 from streamsvc.vision.probing import Prober
 
 _KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
@@ -27,11 +28,14 @@ class DecodingStage:
         prober: takes the pictures.
         tune: called before pictures are compared: sets what load and speech leave to the sampler.
 
-    `frames`: the ring that encoded frames are put into; full, it drops the oldest, which is counted.
+    `frames`: the ring of encoded frames that wait; full, it drops the oldest, which is counted.
+    `intra`: which frames are put into it.
     """
 
     def __init__(self, context: SessionContext, prober: Prober, tune: Callable[[], None]) -> None:
         self.frames: Ring[TrackFrame] = Ring(context.settings.ingest.video_ring, self._dropped)
+        ingest = context.settings.ingest
+        self.intra = IntraFilter(ingest.video, ingest.keyframe_kbps, lossless=context.options.lossless)
         self._context = context
         self._prober = prober
         self._tune = tune
@@ -42,8 +46,21 @@ class DecodingStage:
         metrics.count_dropped("video")
         self._missing = True
 
+    def put(self, item: TrackFrame) -> None:
+        """Queue a frame, where it is to be decoded. Non-blocking."""
+        chosen, request = self.intra.take(item)
+        if request:
+            self._context.host.request_keyframe()
+        if not chosen:
+            metrics.frames.labels("inter").inc()
+        for one in chosen:
+            self.frames.put(one)
+
     def look_again(self) -> None:
-        """Compare the picture that stands now, if one does: no other will come for it."""
+        """Compare the next picture at once, and the one that stands, if one does: no other will come for it."""
+        if self.intra.alone:
+            self.intra.note_request()
+            self._context.host.request_keyframe()
         if self._idle is not None and self._prober.stands():
             self._idle.reschedule(asyncio.get_running_loop().time())
 
