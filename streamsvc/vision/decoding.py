@@ -57,7 +57,7 @@ class DecodingStage:
             self.frames.put(one)
 
     def look_again(self) -> None:
-        """Compare the next picture at once, and the one that stands, if one does: no other will come for it."""
+        """Request a codec keyframe, and compare the picture that stands now, if one does."""
         if self.intra.alone:
             self.intra.note_request()
             self._context.host.request_keyframe()

@@ -151,10 +151,8 @@ class IntraFilter:
         since = float("inf") if self._keyframe_at is None else frame.at - self._keyframe_at
         due = EVERY_SECONDS + (SLACK_SECONDS if self._regular >= REGULAR else 0.0)
         surge = since >= SURGE_SECONDS and usual > 0 and size > max(SURGE * usual, SURGE_BYTES)
-        if self._requests:
-            wanted = frame.at - self._requests[-1] >= EVERY_SECONDS
-        else:
-            wanted = since >= due or surge
+        again = bool(self._requests) and frame.at - self._requests[-1] >= EVERY_SECONDS
+        wanted = again if self._requests else since >= due or surge
         if wanted:
             self._requests.append(frame.at)
         return wanted

@@ -106,6 +106,11 @@ class VisionPipeline:
         """Whether codec keyframes alone are decoded now."""
         return self._decoding.intra.alone
 
+    @property
+    def frames_left_out(self) -> int:
+        """Frames that were not decoded, since codec keyframes alone were."""
+        return self._decoding.intra.left_out
+
     def close(self) -> None:
         """Close the input; queued pictures are still looked at. Idempotent."""
         self.video.close()

@@ -75,7 +75,9 @@ def test_where_two_requests_bring_no_keyframe_every_frame_since_the_last_one_is_
     run = sent(IntraFilter(), 8.0, answers=lambda at: None)
     assert run.asked == [1.0, 2.0]
     given_up = run.asked[0] + ANSWER_SECONDS
-    assert [at for at, *_ in run.decoded] == [0.0, *(number / FPS for number in range(160))], "the keyframe twice"
+    assert [at for at, *_ in run.decoded] == [0.0, *(number / FPS for number in range(160))], (
+        "the keyframe twice"
+    )
     assert run.decoded[0] == (0.0, True, True)
     assert run.decoded[1] == (0.0, True, False)
     assert run.gaps == []
@@ -115,7 +117,9 @@ def test_after_dear_keyframes_the_sender_s_own_are_decoded_alone() -> None:
 
 
 @pytest.mark.parametrize(("every", "alone"), [(0.5, True), (1.0, True), (2.0, False), (10.0, False)])
-def test_of_a_source_keyframes_alone_are_decoded_where_they_come_each_second(every: float, alone: bool) -> None:
+def test_of_a_source_keyframes_alone_are_decoded_where_they_come_each_second(
+    every: float, alone: bool
+) -> None:
     tested = IntraFilter()
     run = sent(tested, 20.0, track=SOURCE, every=every)
     assert tested.alone is alone

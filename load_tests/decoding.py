@@ -1,0 +1,405 @@
+"""CPU of ingest and decoding per publisher, beside plain aiortc: all on one core, the senders on another.
+
+    python -m load_tests.decoding [--publishers 8] [--seconds 20] [--kinds aiortc full keyframes floor]
+                                  [--hold 20 24] [--codec h264]
+
+Each kind is a process of its own that takes the same pre-encoded RTP (720p30 at 2 Mb/s, Opus) from senders
+in another process (`rtp_sender.py`), in turns: "aiortc": its receivers and decoders, every frame read;
+"full": our peers, the decoding stages of speech and vision, keyframe choice and storage (models are
+stand-ins) with all frames decoded; "keyframes": the same with codec keyframes alone; "floor": datagrams are
+received and decrypted, and nothing else. `--hold N...`: as many publishers of "keyframes" as are held without
+lateness. Exit status 1: a goal is missed. A busy machine makes all of it late: compare kinds of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import uvicorn
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from load_tests import report
+from load_tests.rtp_media import Form, recording
+from streamsvc.core import config
+from streamsvc.evaluation.markdown import markdown_table
+from streamsvc.events.store import Store
+from streamsvc.ingest import aiortc_hooks, peer
+from streamsvc.service.service import DECODING_THREADS
+from streamsvc.service.session import Session, SharedResources
+from tests.builders.session import Models
+
+KINDS = ("aiortc", "full", "keyframes", "floor")
+GOALS = {"full": 60.0, "keyframes": 32.0}  # CPU ms per stream-second, where aiortc needs REFERENCE
+REFERENCE = 81.0  # so that a slower machine has other goals
+LAG = 0.05  # seconds between looks at the event loop
+LATE = 0.25  # seconds that the event loop may lag (p99) where publishers are held
+WARM_UP = 5.0  # seconds before anything is measured
+START_SECONDS = 60.0
+
+
+class Receiver(Protocol):
+    """What takes publishers. `counts`: pictures, seconds of sound, and packets lost."""
+
+    async def answer(self, offer: str) -> str: ...
+    def counts(self) -> dict[str, float]: ...
+    async def close(self) -> None: ...
+
+
+class Plain:
+    """aiortc as its examples use it: every frame of every track is read."""
+
+    def __init__(self) -> None:
+        self._peers: list[RTCPeerConnection] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts = {"pictures": 0.0, "audio": 0.0, "lost": 0.0}
+
+    async def answer(self, offer: str) -> str:
+        pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._peers.append(pc)
+
+        @pc.on("track")
+        def on_track(track: Any) -> None:
+            task = asyncio.ensure_future(self._read(track))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await pc.setLocalDescription(await pc.createAnswer())
+        return str(pc.localDescription.sdp)
+
+    async def _read(self, track: Any) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                frame = await track.recv()
+                if track.kind == "video":
+                    self._counts["pictures"] += 1
+                else:
+                    self._counts["audio"] += frame.samples / frame.sample_rate
+
+    def counts(self) -> dict[str, float]:
+        return dict(self._counts)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(pc.close() for pc in self._peers))
+
+
+class Floor(Plain):
+    """Datagrams are received and decrypted; nothing is made of them."""
+
+    async def answer(self, offer: str) -> str:
+        sdp = await super().answer(offer)
+        pc = self._peers[-1]
+        dtls: Any = pc.getTransceivers()[0].receiver.transport
+        for connection in aiortc_hooks.ice_connections(pc):
+            for protocol in connection._protocols:
+                protocol.datagram_received = functools.partial(  # type: ignore[method-assign]
+                    self._received, dtls, protocol.datagram_received
+                )
+        return sdp
+
+    def _received(self, dtls: Any, before: Any, data: bytes, address: Any) -> None:
+        if data[0] < 128 or dtls._rx_srtp is None or 192 <= data[1] <= 223:  # RTCP (RFC 5761)
+            before(data, address)
+            return
+        dtls._rx_srtp.unprotect(data)
+        self._counts["packets"] = self._counts.get("packets", 0.0) + 1
+
+
+class Ours:
+    """Our peers, and of each session the stages that decode, choose keyframes and store them."""
+
+    def __init__(self, video: str) -> None:
+        self._settings = config.load(None, ingest={"video": video})
+        media = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="media")
+        self._shared = SharedResources(self._settings, Models().roles(), media)
+        self._sessions: list[tuple[Session, peer.Peer, Store]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._audio = 0.0
+
+    async def answer(self, offer: str) -> str:
+        store = Store(None, events=1000, frames=100)
+        session = Session(f"s{len(self._sessions)}", self._shared, store)
+        sink = peer.FrameSink(session.id, session.clock.zero, session.media.tap, lambda state, why: None)
+        made = await peer.answer(offer, self._settings.ingest, self._settings.limits, sink)
+        session.media.attach(made)
+        self._sessions.append((session, made, store))
+        for work in (session.vision.run(), session.speech._decode(), self._listen(session)):
+            self._tasks.append(asyncio.ensure_future(work))
+        return made.sdp
+
+    async def _listen(self, session: Session) -> None:
+        while True:
+            for chunk in await session.speech._chunks.take():
+                self._audio += len(getattr(chunk, "samples", ())) / 16_000
+
+    def counts(self) -> dict[str, float]:
+        stats = [made.stats() for _, made, _ in self._sessions]
+        names = {"lost": "audio_lost", "holes": "video_holes", "plis": "video_plis", "frames": "video_frames"}
+        counts = {name: sum(one.get(key, 0.0) for one in stats) for name, key in names.items()}
+        left_out = sum(session.vision.frames_left_out for session, *_ in self._sessions)
+        dropped = sum(session.vision.video.dropped for session, *_ in self._sessions)
+        return counts | {
+            "pictures": counts["frames"] - left_out - dropped,
+            "dropped": float(dropped),
+            "audio": self._audio,
+        }
+
+    async def close(self) -> None:
+        for _, made, store in self._sessions:
+            await made.close()
+            store.close(purge=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+# --- the process that receives ------------------------------------------------------------------------------
+
+
+async def _receive(kind: str) -> None:
+    receiver: Receiver = Plain() if kind == "aiortc" else Floor() if kind == "floor" else Ours(kind)
+    lags: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            due = time.monotonic() + LAG
+            await asyncio.sleep(LAG)
+            lags.append(time.monotonic() - due)
+
+    async def whip(request: Request) -> Response:
+        return Response(await receiver.answer((await request.body()).decode()), 201)
+
+    async def figures(request: Request) -> Response:
+        body = {"cpu": time.process_time(), "at": time.monotonic(), "lags": list(lags), **receiver.counts()}
+        lags.clear()
+        return JSONResponse(body)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(watch())
+        yield
+        task.cancel()
+        await receiver.close()
+
+    routes = [Route("/whip", whip, methods=["POST"]), Route("/figures", figures)]
+    server = uvicorn.Server(
+        uvicorn.Config(Starlette(routes=routes, lifespan=lifespan), port=0, log_level="warning")
+    )
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)  # until its end
+    server.should_exit = True
+    await serving
+
+
+# --- measured -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One kind. cpu_ms: per stream-second. pictures, audio: decoded seconds or pictures a stream-second.
+
+    lag: of the event loop, p99 in seconds. late: of the senders, seconds at most. lost, holes, dropped:
+    packets of sound, holes in video, frames that a queue had no room for.
+    """
+
+    kind: str
+    publishers: int
+    seconds: float
+    cpu_ms: float
+    pictures: float
+    audio: float
+    lag: float
+    late: float
+    lost: float
+    holes: float
+    dropped: float
+    plis: float
+    sent_kbps: float
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing came late, and no sound was lost."""
+        return self.lag <= LATE and self.audio >= 0.98 and not self.lost
+
+
+@contextlib.contextmanager
+def _child(core: int, *arguments: str) -> Any:
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        os.sched_setaffinity(process.pid, {core})
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def measured(kind: str, publishers: int, chosen: argparse.Namespace, cores: Sequence[int]) -> Figures:
+    """Run one kind."""
+    with _child(cores[1], "load_tests.decoding", "--receive", kind) as receiver:
+        address = f"http://127.0.0.1:{int(receiver.stdout.readline())}"
+        urls = [f"{address}/whip"] * publishers
+        options = ("--kept", str(chosen.kept), "--codec", chosen.codec, "--kbps", str(chosen.kbps))
+        with _child(
+            cores[0], "load_tests.rtp_sender", *urls, *options, "--loop", str(chosen.loop), "--seconds", "600"
+        ) as sender:
+            for _ in urls:
+                if not sender.stdout.readline():
+                    raise SystemExit(f"the senders of {kind} have ended")
+            time.sleep(WARM_UP)
+            first = httpx.get(f"{address}/figures", timeout=START_SECONDS).json()
+            time.sleep(chosen.seconds)
+            last = httpx.get(f"{address}/figures", timeout=START_SECONDS).json()
+            sender.stdin.close()
+            counts = [json.loads(line)["counts"] for line in sender.stdout]
+    return _figures(kind, publishers, (first, last), counts)
+
+
+def _figures(
+    kind: str, publishers: int, told: tuple[dict[str, Any], dict[str, Any]], counts: Sequence[dict[str, Any]]
+) -> Figures:
+    first, last = told
+    seconds = last["at"] - first["at"]
+    streams = seconds * publishers
+    lags = sorted(last["lags"]) or [0.0]
+
+    def grown(name: str) -> float:
+        return float(last.get(name, 0.0) - first.get(name, 0.0))
+
+    total = sum(track["bytes"] for one in counts for track in one.values())
+    sent = max((track["packets"] for one in counts for track in one.values()), default=0)
+    return Figures(
+        kind=kind,
+        publishers=publishers,
+        seconds=round(seconds, 1),
+        cpu_ms=round(1000 * grown("cpu") / streams, 1),
+        pictures=round(grown("pictures") / streams, 2),
+        audio=round(grown("audio") / streams, 3),
+        lag=round(lags[int(0.99 * (len(lags) - 1))], 3),
+        late=max((track["late"] for one in counts for track in one.values()), default=0.0),
+        lost=grown("lost"),
+        holes=grown("holes"),
+        dropped=grown("dropped"),
+        plis=round(grown("plis") / streams, 2),
+        sent_kbps=round(total * 8e-3 / publishers / (seconds + WARM_UP)) if sent else 0.0,
+    )
+
+
+def verdict(kinds: Sequence[Figures], held: Sequence[Figures], hold: Sequence[int]) -> list[str]:
+    """What was promised and missed; [] if nothing."""
+    wrong = []
+    by_kind = {one.kind: one for one in kinds}
+    if "aiortc" in by_kind:
+        scale = by_kind["aiortc"].cpu_ms / REFERENCE
+        for kind, goal in GOALS.items():
+            one = by_kind.get(kind)
+            if one is not None and one.cpu_ms > goal * scale:
+                wrong.append(f"{kind} costs {one.cpu_ms:.0f} ms, more than {goal * scale:.0f}")
+    wrong += [f"{one.kind} decoded only {one.audio:.2f} of the sound" for one in kinds if _deaf(one)]
+    if hold and not any(one.held for one in held):
+        wrong.append(f"{min(hold)} publishers are not held")
+    return wrong
+
+
+def _deaf(one: Figures) -> bool:
+    return one.kind != "floor" and one.audio < 0.9
+
+
+def table(rows: Sequence[Figures]) -> str:
+    """A line for each kind."""
+    heads = (
+        "kind",
+        "publishers",
+        "CPU ms/s",
+        "of aiortc",
+        "pictures/s",
+        "audio",
+        "lag p99 s",
+        "senders late s",
+    )
+    plain = next((one.cpu_ms for one in rows if one.kind == "aiortc"), 0.0)
+    return markdown_table(
+        (*heads, "lost", "holes", "dropped", "PLI/s", "sent kb/s"),
+        [
+            (
+                one.kind,
+                str(one.publishers),
+                f"{one.cpu_ms:.1f}",
+                f"{one.cpu_ms / plain:.2f}" if plain else "",
+                f"{one.pictures:.1f}",
+                f"{one.audio:.2f}",
+                f"{one.lag:.3f}",
+                f"{one.late:.3f}",
+                f"{one.lost:.0f}",
+                f"{one.holes:.0f}",
+                f"{one.dropped:.0f}",
+                f"{one.plis:.2f}",
+                f"{one.sent_kbps:.0f}",
+            )
+            for one in rows
+        ],
+    )
+
+
+def main() -> None:
+    parser = report.parser(__doc__)
+    parser.add_argument("--receive", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS, help="(%(default)s)")
+    parser.add_argument("--publishers", type=int, default=8, help="(%(default)s)")
+    parser.add_argument("--hold", type=int, nargs="*", default=[], help="publishers of keyframes, in turns")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each (%(default)s)")
+    parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8", help="(%(default)s)")
+    parser.add_argument("--kbps", type=int, default=2000, help="of the video (%(default)s)")
+    parser.add_argument("--loop", type=float, default=6.0, help="seconds of media (%(default)s)")
+    parser.add_argument("--kept", type=Path, help="folder of encoded media (default: a temporary one)")
+    chosen = parser.parse_args()
+    if chosen.receive:
+        asyncio.run(_receive(chosen.receive))
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        if chosen.kept is None:
+            chosen.kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="decoding-")))
+        recording(chosen.kept, seconds=chosen.loop, form=Form(chosen.codec, kbps=chosen.kbps))
+        runs = []
+        for kind, publishers in [
+            *((kind, chosen.publishers) for kind in chosen.kinds),
+            *(("keyframes", number) for number in chosen.hold),
+        ]:
+            runs.append(measured(kind, publishers, chosen, (cores[0], cores[-1])))
+            print(runs[-1], file=sys.stderr, flush=True)
+    kinds, held = runs[: len(chosen.kinds)], runs[len(chosen.kinds) :]
+    report.finish(table(runs), runs, verdict(kinds, held, chosen.hold), chosen.json)
+
+
+if __name__ == "__main__":
+    main()
