@@ -5,8 +5,9 @@ The path of a packet: socket -> datagram guard -> aiortc's ICE, DTLS, SRTP, RTP 
 timers.
 
 States passed to `on_state(state, reason)`: "connected"; "stalled" and "resumed" (neither media nor RTCP nor
-consent for `stall_seconds`); and once "closed", if the peer ended by itself, with the reason "handshake"
-(never connected), "failed", "left" (the publisher said goodbye) or "stalled".
+consent for `stall_seconds`); "frozen" and "thawed" (no video comes, while the publisher lives: `freeze`); and
+once "closed", if the peer ended by itself, with the reason "handshake" (never connected), "failed", "left"
+(the publisher said goodbye) or "stalled".
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import CapacityError, InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.ingest import aiortc_hooks, candidates, consent
+from streamsvc.ingest import aiortc_hooks, candidates, consent, datagrams
 from streamsvc.ingest.candidates import Reach
+from streamsvc.ingest.freeze import FreezeDetector
 from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.sdp import Offer, complete_answer, read_fragment, read_offer
@@ -115,6 +117,7 @@ class Peer:
         self._sink = sink
         self._rtp_clock = RtpClock(sink.zero, {})
         self._receivers: dict[Kind, TrackReceiver] = {}
+        self._freeze = FreezeDetector()
         self._discarding = False
         self._refused = 0  # datagrams of strangers
         self._tap_errors = 0
@@ -140,8 +143,11 @@ class Peer:
             candidates.gather_also(connection, Reach.of(self._settings), ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
         for connection in self._connections:
-            aiortc_hooks.guard_datagrams(
-                connection, self._count_refused, lambda: aiortc_hooks.is_encrypted(pc)
+            datagrams.guard_datagrams(
+                connection,
+                self._count_refused,
+                lambda: aiortc_hooks.is_encrypted(pc),
+                datagrams.media_path(pc, connection),
             )
         self.sdp = complete_answer(pc.localDescription.sdp, self._offer)
         self._spawn(self._run_timers())
@@ -217,12 +223,13 @@ class Peer:
         """Counters since the start; `audio_*` and `video_*` count packets unless they say otherwise.
 
         refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock: 1 once both tracks
-            share one clock.
+            share one clock. frozen: 1 while no video comes.
         """
         numbers: dict[str, float] = {
             "refused": self._refused,
             "tap_errors": self._tap_errors,
             "shared_clock": float(self._rtp_clock.shared),
+            "frozen": float(self._freeze.frozen),
         }
         for kind, receiver in self._receivers.items():
             numbers |= {f"{kind}_{name}": value for name, value in receiver.counts().items()}
@@ -299,6 +306,19 @@ class Peer:
             self._check_liveness(now)
             for receiver in self._receivers.values():
                 receiver.tick(now)
+            self._check_video(now)
+
+    def _check_video(self, now: float) -> None:
+        """Tell where video has stopped while the publisher lives, and where it comes again."""
+        video, frozen = self._receivers.get("video"), self._freeze.frozen
+        if video is None or not video.packets or self.state == "stalled":
+            return
+        if self._freeze.tick(now, video.last_packet):
+            self.request_keyframe()
+        if self._freeze.frozen and not frozen:
+            self._tell("frozen", "no video comes; the rest goes on")
+        elif frozen and not self._freeze.frozen:
+            self._tell("thawed", "video comes again")
 
     def _check_liveness(self, now: float) -> None:
         silence = now - self._last_activity
@@ -323,6 +343,9 @@ class Peer:
 
     def _set_state(self, state: str, reason: str = "") -> None:
         self.state = state
+        self._tell(state, reason)
+
+    def _tell(self, state: str, reason: str) -> None:
         try:
             self._sink.on_state(state, reason)
         except Exception as error:

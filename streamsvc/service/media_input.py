@@ -166,7 +166,7 @@ class MediaInput:
             self._log.emit("session.resumed", {"reason": "published again"})
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:
-        """Take over a publisher's state: "connected", "stalled", "resumed" or "closed"."""
+        """Take over a publisher's state: a state of `ingest.peer`."""
         if self.publisher is not publisher or self._closed:
             return
         self._context.tape.note("state", (state, why))
@@ -176,6 +176,8 @@ class MediaInput:
         elif state == "resumed" and self.state is State.STALLED:
             self.state = State.LIVE
             self._log.emit("session.resumed", {"reason": why})
+        elif state in ("frozen", "thawed"):
+            self._log.emit("session.updated", self.summary() | {"reason": why})
         elif state == "closed":
             self.detach(why)
 
