@@ -40,7 +40,7 @@ from starlette.routing import Route
 
 from load_tests import report
 from load_tests.rtp_media import Form, recording
-from streamsvc.core import config
+from streamsvc.core import config, metrics
 from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.events.store import Store
 from streamsvc.ingest import aiortc_hooks, peer
@@ -162,6 +162,7 @@ class Ours:
             "pictures": counts["frames"] - left_out - dropped,
             "dropped": float(dropped),
             "audio": self._audio,
+            "chosen": float(metrics.frames.labels("keyframe")._value.get()),
         }
 
     async def close(self) -> None:
@@ -219,7 +220,8 @@ async def _receive(kind: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One kind. cpu_ms: per stream-second. pictures, audio: decoded seconds or pictures a stream-second.
+    """One kind. cpu_ms: per stream-second. pictures, audio: decoded seconds or pictures a stream-second;
+    chosen: pictures of them that became keyframes.
 
     lag: of the event loop, p99 in seconds. late: of the senders, seconds at most. lost, holes, dropped:
     packets of sound, holes in video, frames that a queue had no room for.
@@ -231,6 +233,7 @@ class Figures:
     cpu_ms: float
     pictures: float
     audio: float
+    chosen: float
     lag: float
     late: float
     lost: float
@@ -304,6 +307,7 @@ def _figures(
         cpu_ms=round(1000 * grown("cpu") / streams, 1),
         pictures=round(grown("pictures") / streams, 2),
         audio=round(grown("audio") / streams, 3),
+        chosen=round(grown("chosen") / streams, 2),
         lag=round(lags[int(0.99 * (len(lags) - 1))], 3),
         late=max((track["late"] for one in counts for track in one.values()), default=0.0),
         lost=grown("lost"),
@@ -342,6 +346,7 @@ def table(rows: Sequence[Figures]) -> str:
         "CPU ms/s",
         "of aiortc",
         "pictures/s",
+        "chosen/s",
         "audio",
         "lag p99 s",
         "senders late s",
@@ -356,6 +361,7 @@ def table(rows: Sequence[Figures]) -> str:
                 f"{one.cpu_ms:.1f}",
                 f"{one.cpu_ms / plain:.2f}" if plain else "",
                 f"{one.pictures:.1f}",
+                f"{one.chosen:.2f}",
                 f"{one.audio:.2f}",
                 f"{one.lag:.3f}",
                 f"{one.late:.3f}",

@@ -1,8 +1,9 @@
 """What becomes of a datagram of a peer: STUN, DTLS and SRTP (RFC 7983), by its first byte and its sender.
 
 STUN goes to aioice, DTLS to aiortc's task. Media are decrypted and handled where they are received: aiortc's
-queue and the wake-up of its task cost as much as the rest of a packet's way. The private names used here are
-checked by `aiortc_hooks.check_hooks`.
+queue and the wake-up of its task cost as much as the rest of a packet's way. The packets of a picture come
+together, so a socket that has one is read on. The private names used here are checked by
+`aiortc_hooks.check_hooks`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from aiortc.rtp import is_rtcp
 
 EARLY_DATAGRAMS = 512  # security limit: SRTP kept until the handshake is over; full: the oldest is dropped
 QUEUED_DATAGRAMS = 256  # security limit: datagrams queued for DTLS
+TOGETHER = 16  # datagrams of one socket handled in a row, so that no publisher holds up the others
+LONGEST = 65_536  # bytes
 
 
 def media_path(peer: RTCPeerConnection, connection: Connection) -> Callable[[bytes], None]:
@@ -149,4 +152,24 @@ def _guard(
             return
         connection.data_received(data, component)
 
-    return datagram_received
+    return _reading_on(protocol, datagram_received)
+
+
+def _reading_on(
+    protocol: StunProtocol, received: Callable[[Any, tuple[Any, ...]], None]
+) -> Callable[[Any, tuple[Any, ...]], None]:
+    """Handle what else has come to the socket of a host candidate, without another turn of the event loop."""
+    sock = getattr(getattr(protocol, "transport", None), "_sock", None)  # a relayed one has none
+    if sock is None:
+        return received
+
+    def received_and_more(data: Any, address: tuple[Any, ...]) -> None:
+        received(data, address)
+        for _ in range(TOGETHER - 1):
+            try:
+                data, address = sock.recvfrom(LONGEST)
+            except OSError:  # there is no more, or what asyncio will meet and report
+                return
+            received(data, address)
+
+    return received_and_more
