@@ -53,7 +53,6 @@ GOALS = {"full": 60.0, "keyframes": 32.0}  # CPU ms per stream-second, where aio
 REFERENCE = 81.0  # so that a slower machine has other goals
 LAG = 0.05  # seconds between looks at the event loop
 LATE = 0.25  # seconds that the event loop may lag (p99) where publishers are held
-WARM_UP = 5.0  # seconds before anything is measured
 START_SECONDS = 60.0
 
 
@@ -271,27 +270,32 @@ def measured(kind: str, publishers: int, chosen: argparse.Namespace, cores: Sequ
     with _child(cores[1], "load_tests.decoding", "--receive", kind) as receiver:
         address = f"http://127.0.0.1:{int(receiver.stdout.readline())}"
         urls = [f"{address}/whip"] * publishers
-        options = ("--kept", str(chosen.kept), "--codec", chosen.codec, "--kbps", str(chosen.kbps))
+        options = ["--kept", str(chosen.kept), "--codec", chosen.codec, "--kbps", str(chosen.kbps)]
+        options += ["--size", *map(str, chosen.size)]
         with _child(
             cores[0], "load_tests.rtp_sender", *urls, *options, "--loop", str(chosen.loop), "--seconds", "600"
         ) as sender:
             for _ in urls:
                 if not sender.stdout.readline():
                     raise SystemExit(f"the senders of {kind} have ended")
-            time.sleep(WARM_UP)
+            time.sleep(chosen.warm_up)
             first = httpx.get(f"{address}/figures", timeout=START_SECONDS).json()
             time.sleep(chosen.seconds)
             last = httpx.get(f"{address}/figures", timeout=START_SECONDS).json()
             sender.stdin.close()
             counts = [json.loads(line)["counts"] for line in sender.stdout]
-    return _figures(kind, publishers, (first, last), counts)
+    return _figures(kind, (first, last), counts, chosen.warm_up)
 
 
 def _figures(
-    kind: str, publishers: int, told: tuple[dict[str, Any], dict[str, Any]], counts: Sequence[dict[str, Any]]
+    kind: str,
+    told: tuple[dict[str, Any], dict[str, Any]],
+    counts: Sequence[dict[str, Any]],
+    warm_up: float,
 ) -> Figures:
     first, last = told
     seconds = last["at"] - first["at"]
+    publishers = len(counts)
     streams = seconds * publishers
     lags = sorted(last["lags"]) or [0.0]
 
@@ -299,7 +303,6 @@ def _figures(
         return float(last.get(name, 0.0) - first.get(name, 0.0))
 
     total = sum(track["bytes"] for one in counts for track in one.values())
-    sent = max((track["packets"] for one in counts for track in one.values()), default=0)
     return Figures(
         kind=kind,
         publishers=publishers,
@@ -314,7 +317,7 @@ def _figures(
         holes=grown("holes"),
         dropped=grown("dropped"),
         plis=round(grown("plis") / streams, 2),
-        sent_kbps=round(total * 8e-3 / publishers / (seconds + WARM_UP)) if sent else 0.0,
+        sent_kbps=round(total * 8e-3 / publishers / (seconds + warm_up)),
     )
 
 
@@ -385,7 +388,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each (%(default)s)")
     parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8", help="(%(default)s)")
     parser.add_argument("--kbps", type=int, default=2000, help="of the video (%(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="(%(default)s)")
     parser.add_argument("--loop", type=float, default=6.0, help="seconds of media (%(default)s)")
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before it (%(default)s)")
     parser.add_argument("--kept", type=Path, help="folder of encoded media (default: a temporary one)")
     chosen = parser.parse_args()
     if chosen.receive:
@@ -395,7 +400,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         if chosen.kept is None:
             chosen.kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="decoding-")))
-        recording(chosen.kept, seconds=chosen.loop, form=Form(chosen.codec, kbps=chosen.kbps))
+        recording(chosen.kept, seconds=chosen.loop, form=Form(chosen.codec, *chosen.size, kbps=chosen.kbps))
         runs = []
         for kind, publishers in [
             *((kind, chosen.publishers) for kind in chosen.kinds),

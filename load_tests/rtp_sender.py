@@ -396,6 +396,7 @@ def main() -> None:
     parser.add_argument("urls", nargs="+", help="WHIP addresses: a publisher each")
     parser.add_argument("--token", help="bearer token")
     parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8")
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="(%(default)s)")
     parser.add_argument("--kbps", type=int, default=2000, help="of the video (%(default)s)")
     parser.add_argument("--seconds", type=float, default=30.0, help="to publish (%(default)s)")
     parser.add_argument("--loop", type=float, default=20.0, help="seconds of media (%(default)s)")
@@ -408,7 +409,7 @@ def main() -> None:
         seconds=chosen.loop,
         video=chosen.video,
         audio=chosen.audio,
-        form=Form(chosen.codec, kbps=chosen.kbps),
+        form=Form(chosen.codec, *chosen.size, kbps=chosen.kbps),
     )
     asyncio.run(_publish(chosen.urls, media, chosen.seconds, chosen.token))
 

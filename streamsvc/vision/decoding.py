@@ -18,6 +18,7 @@ from streamsvc.vision.probing import Prober
 
 _KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
 _BATCH = 8  # frames decoded at once
+_GATHER_SECONDS = 0.1  # between two batches: handing a frame to a thread costs a quarter of its decoding
 
 
 class DecodingStage:
@@ -40,6 +41,7 @@ class DecodingStage:
         self._prober = prober
         self._tune = tune
         self._missing = False  # frames were dropped before the next one
+        self._waits = context.tape.decides or context.options.lossless  # what comes is no matter of time
         self._idle: asyncio.Timeout | None = None  # of the wait for frames while a picture may stand
 
     def _dropped(self, item: TrackFrame) -> None:
@@ -89,6 +91,8 @@ class DecodingStage:
                     if decoder.waiting and clock.now() >= next_request:
                         next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
                         self._context.host.request_keyframe()
+                if len(batch) < _BATCH and not self.intra.alone and not self._waits:
+                    await clock.sleep(_GATHER_SECONDS)
             if decoders.present is not None:
                 await self._show(
                     await decode.on_thread(threads(decoders.present, media), decoders.present.flush)
@@ -101,8 +105,7 @@ class DecodingStage:
         Where a source waits for us, a pause tells nothing about the picture: `Prober.show` passes its time.
         """
         tape = self._context.tape
-        waits = tape.decides or self._context.options.lossless
-        may_stand = decoder is not None and not decoder.waiting and not waits
+        may_stand = decoder is not None and not decoder.waiting and not self._waits
         due = self._prober.due_at() if may_stand else None
         try:
             async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
