@@ -257,12 +257,14 @@ def _child(core: int, *arguments: str) -> Any:
         yield process
     finally:
         assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
         try:
             process.wait(START_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdout.close()
 
 
 def measured(kind: str, publishers: int, chosen: argparse.Namespace, cores: Sequence[int]) -> Figures:
@@ -400,7 +402,11 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         if chosen.kept is None:
             chosen.kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="decoding-")))
-        recording(chosen.kept, seconds=chosen.loop, form=Form(chosen.codec, *chosen.size, kbps=chosen.kbps))
+        recording(
+            chosen.kept,
+            seconds=chosen.loop,
+            form=Form(chosen.codec, chosen.size[0], chosen.size[1], kbps=chosen.kbps),
+        )
         runs = []
         for kind, publishers in [
             *((kind, chosen.publishers) for kind in chosen.kinds),

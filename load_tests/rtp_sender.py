@@ -285,6 +285,19 @@ class Track:
         self._send(self._protect(packet))
 
 
+class _Nowhere:
+    """A transport whose datagrams do not arrive."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def sendto(self, data: bytes, address: Any = None) -> None:
+        """Drop a datagram."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 class Publisher:
     """One WebRTC publisher of a recording: `connect`, `begin`, then `close` or `vanish`.
 
@@ -313,7 +326,7 @@ class Publisher:
         transceiver.setCodecPreferences(
             [
                 known
-                for known in RTCRtpSender.getCapabilities(kind).codecs  # type: ignore[union-attr]
+                for known in RTCRtpSender.getCapabilities(kind).codecs
                 if known.mimeType.lower().split("/")[1] in (codec, "rtx")
             ]
         )
@@ -360,7 +373,7 @@ class Publisher:
             track.end()
         for connection in aiortc_hooks.ice_connections(self._pc):
             for protocol in connection._protocols:
-                protocol.transport.abort()
+                protocol.transport = _Nowhere(protocol.transport)
         await self._pc.close()
 
     def counts(self) -> dict[str, dict[str, float]]:
@@ -409,7 +422,7 @@ def main() -> None:
         seconds=chosen.loop,
         video=chosen.video,
         audio=chosen.audio,
-        form=Form(chosen.codec, *chosen.size, kbps=chosen.kbps),
+        form=Form(chosen.codec, chosen.size[0], chosen.size[1], kbps=chosen.kbps),
     )
     asyncio.run(_publish(chosen.urls, media, chosen.seconds, chosen.token))
 

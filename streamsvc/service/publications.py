@@ -84,7 +84,7 @@ class Publications:
         """The publication of a session whose media have stopped: its publisher may come from elsewhere."""
         if session.state is not State.STALLED:
             return None
-        publisher = session.media.publisher
+        publisher: object = session.media.publisher
         return next((name for name, known in self.by_resource.items() if known.peer is publisher), None)
 
     def _begin(self, name: str | None, holder: str) -> Session:

@@ -333,13 +333,11 @@ def test_no_threads_are_made_for_a_picture(made: Callable[[VideoFrame], object])
 
 
 def test_a_codec_keyframe_that_is_decoded_alone_is_not_held_back(tmp_path: Path) -> None:
-    track, found = frames(clip(tmp_path / "a.mkv", video="libx264", b_frames=2, seconds=1.0), "video")
-    first = found[0]
+    path = clip(tmp_path / "a.mkv", video="libx264", b_frames=2, seconds=1.0)
+    track, (first, *_) = frames(path, "video")
     assert first.keyframe
-    held = VideoDecoder(track, "s")
-    assert held.decode([first]) == [], "pictures after it may have to be shown before it"
-    decoder = VideoDecoder(MediaTrack("video", "h264", held._codec), "s")
-    decoder.flush()
+    assert VideoDecoder(track, "s").decode([first]) == [], "pictures after it may have to be shown before it"
+    decoder = VideoDecoder(frames(path, "video")[0], "s")
     for number in range(3):
         pictures = decoder.decode([replace(first, at=float(number), alone=True)])
         assert [picture.at for picture in pictures] == [float(number)]

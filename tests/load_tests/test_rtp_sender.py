@@ -89,7 +89,8 @@ async def test_what_was_lost_is_sent_again(tmp_path: Path) -> None:
         publisher.begin()
         await service.until(lambda: len(service.of("video")) > 2)
         track: Any = publisher.video
-        send, lost = track._send, []
+        lost: list[bytes] = []
+        send = track._send
         track._send = lost.append
         await service.until(lambda: lost)
         track._send = send

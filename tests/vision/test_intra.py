@@ -43,11 +43,13 @@ def sent(
     every: float | None = None,
     answers: Callable[[float], int | None] = lambda at: SMALL,
     surges: Iterable[int] = (),
+    start: float = 0.0,
 ) -> Run:
     """Send frames. every: seconds between keyframes that come by themselves; answers: size of the keyframe
     that follows a request at a second, a tenth of a second later; None: none comes."""
     run, wanted = Run(), dict[int, int]()
-    for number in range(round(seconds * FPS)):
+    first = round(start * FPS)
+    for number in range(first, first + round(seconds * FPS)):
         own = number % round(every * FPS) == 0 if every else number == 0
         size = SMALL if own else wanted.pop(number, 0)
         keyframe = bool(size)
@@ -109,11 +111,11 @@ def test_keyframes_that_come_each_second_by_themselves_cost_nothing() -> None:
 
 def test_after_dear_keyframes_the_sender_s_own_are_decoded_alone() -> None:
     tested = IntraFilter(kbps=1.0)
-    sent(tested, 10.0)
-    assert not tested.alone
-    run = sent(tested, 10.0, every=1.0, track=replace(PEER, codec="h264"))
-    assert tested.alone
-    assert len(run.decoded) < 100
+    dear = sent(tested, 10.0)
+    assert dear.decoded[-1] == (9.95, False, False)
+    run = sent(tested, 10.0, every=1.0, start=10.0)
+    assert run.asked == []
+    assert run.decoded[-1] == (19.0, True, True)
 
 
 @pytest.mark.parametrize(("every", "alone"), [(0.5, True), (1.0, True), (2.0, False), (10.0, False)])
