@@ -142,7 +142,7 @@ class Publisher:
             track.end()
         for connection in aiortc_hooks.ice_connections(self._pc):
             for protocol in connection._protocols:
-                protocol.transport = _Nowhere(protocol.transport)
+                protocol.transport = _Nowhere(protocol.transport)  # type: ignore[assignment]
         await self._pc.close()
 
     def counts(self) -> dict[str, dict[str, float]]:

@@ -1,9 +1,9 @@
 """The units that pass between packages: frozen dataclasses, no behaviour.
 
 Every unit that comes from media starts with four fields:
-    session, track  id of the session; name of the track: "main" unless several are published
-    at              session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
-    arrived         monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
+    session, track id of the session; name of the track: "main" unless several are published
+    at            session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
+    arrived       monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
 """
 
 from __future__ import annotations
