@@ -1,9 +1,9 @@
 """The units that pass between packages: frozen dataclasses, no behaviour.
 
-Every unit that comes from media starts with four fields:
-    session, track id of the session; name of the track: "main" unless several are published
-    at            session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
-    arrived       monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
+Those of media start with four fields:
+    session, track: their names; a track's is "main" unless several are published
+    at       session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
+    arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class EncodedFrame:
     loss: str = "packet_loss"  # why media before it may be missing: a reason of Gap
     joint: bool = False  # other media begin here, right behind what came before: stamps began again
     changed: MediaTrack | None = None  # the track's parameters from here on, where they are others
-    alone: bool = False  # a codec keyframe; what follows it and refers to it is not decoded
+    alone: bool = False  # a codec keyframe; what refers to it is not decoded
 
 
 @dataclass(frozen=True, slots=True)

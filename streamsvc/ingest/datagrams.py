@@ -29,16 +29,13 @@ LONGEST = 65_536  # bytes
 
 def media_path(peer: RTCPeerConnection, connection: Connection) -> Callable[[bytes], None]:
     """What decrypts a datagram of SRTP or SRTCP and handles the packet, at once; it never raises."""
-    (dtls,) = {
-        transport
-        for transport in (transceiver.receiver.transport for transceiver in peer.getTransceivers())
-        if transport.transport._connection is connection
-    }
+    transports = (transceiver.receiver.transport for transceiver in peer.getTransceivers())
+    dtls = next((one for one in transports if one.transport._connection is connection), None)
 
     def take(data: bytes) -> None:
-        session = dtls._rx_srtp
-        if dtls._state is not State.CONNECTED or session is None:
+        if dtls is None or dtls._state is not State.CONNECTED:  # of no media; closed
             return
+        session = dtls._rx_srtp
         try:
             if is_rtcp(data):
                 run_now(dtls._handle_rtcp_data(session.unprotect_rtcp(data)))
