@@ -134,7 +134,7 @@ class Ours:
         stats = [made.stats() for _, made, _ in self._sessions]
         names = {"lost": "audio_lost", "holes": "video_holes", "plis": "video_plis", "frames": "video_frames"}
         counts = {name: sum(one.get(key, 0.0) for one in stats) for name, key in names.items()}
-        left_out = sum(session.vision.frames_left_out for session, *_ in self._sessions)
+        left_out = sum(session.vision.intra.left_out for session, *_ in self._sessions)
         dropped = sum(session.vision.video.dropped for session, *_ in self._sessions)
         return counts | {
             "pictures": counts["frames"] - left_out - dropped,

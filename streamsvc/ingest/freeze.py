@@ -7,6 +7,11 @@ still picture cost a publisher something.
 
 from __future__ import annotations
 
+from typing import Literal
+
+# "ask": request a codec keyframe; "frozen": video has stopped; "thawed": it comes again.
+News = Literal["", "ask", "frozen", "thawed"]
+
 ASK_SECONDS = (1.5, 24.0)  # of silence until a keyframe is requested: at first, and at most
 AGAIN_SECONDS = 1.0  # between two requests
 ANSWER_SECONDS = 2.0  # without video since the first request: it has stopped
@@ -27,22 +32,23 @@ class FreezeDetector:
         self._requests: list[float] = []
         self._flows_since: float | None = None
 
-    def tick(self, now: float, video: float) -> bool:
-        """Look at the time of the last packet of video; return whether to request a codec keyframe.
+    def tick(self, now: float, video: float) -> News:
+        """Look at the time of the last packet of video; return what to do, or to tell.
 
         Call it only while the publisher lives, and has sent video.
         """
         if now - video < FLOWS_SECONDS:
+            frozen = self.frozen
             self._note_video(now, video)
-            return False
+            return "thawed" if frozen and not self.frozen else ""
         self._flows_since = None
-        if now - video < self._wait:
-            return False
+        if self.frozen or now - video < self._wait:
+            return ""
         if not self._requests or (len(self._requests) == 1 and now - self._requests[0] >= AGAIN_SECONDS):
             self._requests.append(now)
-            return True
-        self.frozen = self.frozen or now - self._requests[0] >= ANSWER_SECONDS
-        return False
+            return "ask"
+        self.frozen = now - self._requests[0] >= ANSWER_SECONDS
+        return "frozen" if self.frozen else ""
 
     def _note_video(self, now: float, video: float) -> None:
         if self._flows_since is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 TICK = 0.1  # seconds between two checks of the timers
 CONSENT_AFTER = 0.8  # seconds of silence until consent is checked
 CONSENT_SECONDS = 1.0  # between two consent checks
+FREEZE = {"frozen": "no video comes; the rest goes on", "thawed": "video comes again"}
 CLOSE_SECONDS = 3.0  # time limit of aiortc's own close
 
 
@@ -142,13 +144,10 @@ class Peer:
             consent.be_patient(connection, aiortc_hooks.check_consent)
             candidates.gather_also(connection, Reach.of(self._settings), ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
+        encrypted = functools.partial(aiortc_hooks.is_encrypted, pc)
         for connection in self._connections:
-            datagrams.guard_datagrams(
-                connection,
-                self._count_refused,
-                lambda: aiortc_hooks.is_encrypted(pc),
-                datagrams.media_path(pc, connection),
-            )
+            media = datagrams.media_path(pc, connection)
+            datagrams.guard_datagrams(connection, self._count_refused, encrypted, media)
         self.sdp = complete_answer(pc.localDescription.sdp, self._offer)
         self._spawn(self._run_timers())
 
@@ -292,7 +291,7 @@ class Peer:
     def _tick(self, now: float) -> None:
         connection = self._pc.connectionState
         if connection == "failed":
-            self._log_failure()
+            _log_failure(self._sink.session, self._pc)
             self._end("failed")
         elif connection == "closed":
             self._end("left")
@@ -306,19 +305,13 @@ class Peer:
             self._check_liveness(now)
             for receiver in self._receivers.values():
                 receiver.tick(now)
-            self._check_video(now)
-
-    def _check_video(self, now: float) -> None:
-        """Tell where video has stopped while the publisher lives, and where it comes again."""
-        video, frozen = self._receivers.get("video"), self._freeze.frozen
-        if video is None or not video.packets or self.state == "stalled":
-            return
-        if self._freeze.tick(now, video.last_packet):
-            self.request_keyframe()
-        if self._freeze.frozen and not frozen:
-            self._tell("frozen", "no video comes; the rest goes on")
-        elif frozen and not self._freeze.frozen:
-            self._tell("thawed", "video comes again")
+            video = self._receivers.get("video")
+            if video is not None and video.packets and self.state != "stalled":
+                news = self._freeze.tick(now, video.last_packet)
+                if news == "ask":
+                    self.request_keyframe()
+                elif news:
+                    self._tell(news, FREEZE[news])
 
     def _check_liveness(self, now: float) -> None:
         silence = now - self._last_activity
@@ -357,7 +350,8 @@ class Peer:
             self._closing = asyncio.ensure_future(self._shut_down())
             self._set_state("closed", reason)
 
-    def _log_failure(self) -> None:
-        # A failed DTLS state points at a certificate or a cipher, a failed ICE state at the network.
-        dtls = sorted({transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()})
-        log.warning("peer.failed", session=self._sink.session, ice=self._pc.iceConnectionState, dtls=dtls)
+
+def _log_failure(session: str, pc: RTCPeerConnection) -> None:
+    # A failed DTLS state points at a certificate or a cipher, a failed ICE state at the network.
+    dtls = sorted({transceiver.receiver.transport.state for transceiver in pc.getTransceivers()})
+    log.warning("peer.failed", session=session, ice=pc.iceConnectionState, dtls=dtls)

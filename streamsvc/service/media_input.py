@@ -241,7 +241,7 @@ class MediaInput:
             for kind, counts in self._counts.items()
         }
         if "video" in tracks:
-            tracks["video"]["decoded"] = "keyframes" if self._vision.keyframes_alone else "all"
+            tracks["video"]["decoded"] = "keyframes" if self._vision.intra.alone else "all"
             if (size := self._vision.picture_size) is not None:
                 tracks["video"] |= {"width": size[0], "height": size[1]}
         return {**transport, **tracks}

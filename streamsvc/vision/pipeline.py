@@ -63,6 +63,7 @@ class VisionPipeline:
         shared_budget: keyframes that all sessions together may have; None: no limit.
 
     `video`: the ring of frames to decode; full, it drops the oldest, counted as `dropped_video`.
+    `intra`: chooses the frames that are decoded.
     `picture_size`: width and height of the newest picture, in pixels; None: none was decoded yet.
     `vlm`: the vision language model's side of the session, where the profile has one.
     """
@@ -88,7 +89,7 @@ class VisionPipeline:
         interval = 1 / settings.sample.probe_fps - 0.005
         prober = Prober(self._sampler, interval, self._thumbnail, self._compared)
         self._decoding = DecodingStage(context, prober, self._tune)
-        self.video = self._decoding.frames
+        self.video, self.intra = self._decoding.frames, self._decoding.intra
         self._reader = perception.ScreenReader(settings.see)
         self._scenes = SceneMemory()
         self.picture_size: tuple[int, int] | None = None
@@ -100,16 +101,6 @@ class VisionPipeline:
     def put(self, track: MediaTrack, frame: EncodedFrame) -> None:
         """Take an encoded frame; it is queued where it is to be decoded. Non-blocking."""
         self._decoding.put((track, frame))
-
-    @property
-    def keyframes_alone(self) -> bool:
-        """Whether codec keyframes alone are decoded now."""
-        return self._decoding.intra.alone
-
-    @property
-    def frames_left_out(self) -> int:
-        """Frames that were not decoded, since codec keyframes alone were."""
-        return self._decoding.intra.left_out
 
     def close(self) -> None:
         """Close the input; queued pictures are still looked at. Idempotent."""

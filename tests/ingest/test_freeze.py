@@ -14,14 +14,16 @@ def run(
     tested: FreezeDetector, seconds: float, video: Callable[[float], float], start: float = 0.0
 ) -> tuple[list[float], list[tuple[float, bool]]]:
     """The seconds of requests, and of changes of `frozen`. video: when the last packet came."""
-    asked, changes, before = [], [], tested.frozen
+    asked: list[float] = []
+    changes: list[tuple[float, bool]] = []
     for number in range(round(seconds / TICK)):
         now = start + number * TICK
-        if tested.tick(now, video(now)):
+        news = tested.tick(now, video(now))
+        if news == "ask":
             asked.append(round(now, 1))
-        if tested.frozen is not before:
-            before = tested.frozen
-            changes.append((round(now, 1), before))
+        elif news:
+            changes.append((round(now, 1), tested.frozen))
+            assert tested.frozen is (news == "frozen")
     return asked, changes
 
 
@@ -40,7 +42,7 @@ def test_a_still_picture_that_answers_is_not_frozen_and_is_asked_for_ever_more_s
     asked, changes = [], []
     for number in range(3000):
         now = number * TICK
-        if tested.tick(now, answered[-1]):
+        if tested.tick(now, answered[-1]) == "ask":
             asked.append(now)
             answered.append(now + 0.2)
         changes.append(tested.frozen)
@@ -54,7 +56,7 @@ def test_after_video_that_flowed_for_long_silence_is_asked_about_soon_again() ->
     tested = FreezeDetector()
     answered = [0.0]
     for number in range(600):
-        if tested.tick(number * TICK, answered[-1]):
+        if tested.tick(number * TICK, answered[-1]) == "ask":
             answered.append(number * TICK + 0.2)
     asked, _ = run(tested, 30.0, lambda now: min(now, 75.0), start=60.0)
     assert asked[0] == 76.5
