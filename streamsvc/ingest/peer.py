@@ -221,8 +221,7 @@ class Peer:
     def stats(self) -> dict[str, float]:
         """Counters since the start; `audio_*` and `video_*` count packets unless they say otherwise.
 
-        refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock: 1 once both tracks
-            share one clock. frozen: 1 while no video comes.
+        refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock, frozen: 1 or 0.
         """
         numbers: dict[str, float] = {
             "refused": self._refused,
