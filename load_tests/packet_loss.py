@@ -96,10 +96,10 @@ def main() -> int:
         "| latency added for good ms |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for loss in (0.01, 0.05):
+    for loss in (0.0, 0.01, 0.05, 0.10):
         results = play(loss, packets=options.packets, seed=options.seed)
         for r in results:
-            due = r.lost * PACKET_SECONDS
+            due = r.lost * PACKET_SECONDS or float("nan")
             share = 100 * r.missing / (r.sent * PACKET_SECONDS)
             print(
                 f"| {loss:.0%} | {r.name} | {r.lost} | {r.missing:.2f} | {r.missing / due:.2f} | {share:.1f} "

@@ -67,6 +67,10 @@ class Ingest(Group):
     open_seconds: float = 8.0  # connection time limit of a URL
     sandbox: Literal["auto", "require", "off"] = "auto"  # of the process that reads a file or URL
     reconnects: int = 5  # of a live URL, with backoff
+    # What is decoded of video. "auto": codec keyframes alone where they come each second, by themselves or on
+    # request; else "full". "keyframes": these alone, however seldom they come.
+    video: Literal["auto", "full", "keyframes"] = "auto"
+    keyframe_kbps: float = Field(300.0, gt=0)  # "auto": that requested keyframes may cost a publisher
     audio_seconds: float = Field(5.0, gt=0)  # size of the queue of encoded audio
     video_ring: int = 120  # encoded frames (4 s at 30 a second)
 

@@ -1,9 +1,7 @@
 """The units that pass between packages: frozen dataclasses, no behaviour.
 
-Every unit that comes from media starts with four fields:
-
-    session  id of the session
-    track    name of the track, "main" unless several cameras or languages are published
+Those of media start with four fields:
+    session, track: their names; a track's is "main" unless several are published
     at       session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
     arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
 """
@@ -41,6 +39,7 @@ class MediaTrack:
     codec: str  # libav decoder name: "opus", "vp8", "h264", "aac", ...
     context: Any = None  # a libav codec context, ready to decode (files); None: made from `codec`
     pixel_aspect: float | None = None  # width / height, where the container overrules the bitstream
+    keyframes_on_request: bool = False  # the sender answers requests for codec keyframes (PLI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,7 @@ class EncodedFrame:
     loss: str = "packet_loss"  # why media before it may be missing: a reason of Gap
     joint: bool = False  # other media begin here, right behind what came before: stamps began again
     changed: MediaTrack | None = None  # the track's parameters from here on, where they are others
+    alone: bool = False  # a codec keyframe; what refers to it is not decoded
 
 
 @dataclass(frozen=True, slots=True)

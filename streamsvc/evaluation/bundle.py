@@ -106,4 +106,5 @@ def track_of(told: Mapping[str, Any], extradata: np.ndarray[Any, Any]) -> MediaT
             context.width, context.height = told["width"], told["height"]
             if told["format"] is not None:
                 context.pix_fmt = told["format"]
-    return MediaTrack(told["media"], told["codec"], context, told["pixel_aspect"])
+    on_request = told.get("keyframes_on_request", False)  # earlier recordings do not tell it
+    return MediaTrack(told["media"], told["codec"], context, told["pixel_aspect"], on_request)

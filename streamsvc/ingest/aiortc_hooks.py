@@ -1,15 +1,14 @@
-"""Use of private names of aiortc and aioice (beside `candidates`), and the check that they exist.
+"""Use of private names of aiortc and aioice (as in `candidates`, `datagrams`), and the check that they exist.
 
 aiortc delivers decoded frames from a thread per track through unbounded queues, joins that thread on the
 event loop, and accepts any datagram as DTLS. We want encoded frames as early as possible, so its receiver is
-started without a thread, its jitter buffer is replaced, and its sockets are guarded. The versions are pinned
-for this.
+started without a thread, its jitter buffer is replaced, and its sockets are guarded (`datagrams`). The
+versions are pinned for this.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
 from typing import Any
@@ -36,8 +35,6 @@ CIPHERS = b":".join(
     for kind in (b"ECDSA", b"RSA")
     for suite in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
 )
-EARLY_DATAGRAMS = 512  # security limit: SRTP kept until the handshake is over; full: the oldest is dropped
-QUEUED_DATAGRAMS = 2048  # security limit: datagrams queued for DTLS and SRTP
 
 _RECEIVER = "_RTCRtpReceiver__"
 _METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -70,7 +67,7 @@ _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
         ),
     ),
     (RTCPeerConnection, ("_RTCPeerConnection__iceTransports", "_RTCPeerConnection__certificates")),
-    (RTCDtlsTransport, ("_rtp_router",)),
+    (RTCDtlsTransport, ("_rtp_router", "_rx_srtp", "_state")),
     (RtpRouter, ("ssrc_table",)),
     (JitterBuffer, ("_origin", "_packets", "_capacity")),
     (Connection, ("_check_list", "_nominated", "_protocols", "_queue", "_local_username")),
@@ -240,64 +237,6 @@ def ice_connections(peer: RTCPeerConnection) -> list[Connection]:
 def is_encrypted(peer: RTCPeerConnection) -> bool:
     """Whether the DTLS handshake is over, so that SRTP can be read."""
     return any(transceiver.receiver.transport.state == "connected" for transceiver in peer.getTransceivers())
-
-
-def guard_datagrams(
-    connection: Connection, on_refused: Callable[[], None], encrypted: Callable[[], bool]
-) -> None:
-    """Accept DTLS and SRTP only from addresses of the ICE check list; report the others.
-
-    An address on the check list has sent a STUN request with our password. Without this guard one ClientHello
-    of a stranger breaks the handshake. SRTP that overtakes the end of the handshake, which aiortc drops, is
-    kept until `encrypted`: a publisher that is the DTLS server sends at once. Call this after gathering.
-    """
-    early: deque[tuple[Any, int]] = deque(maxlen=EARLY_DATAGRAMS)
-    for protocol in connection._protocols:
-        guarded = _guard(connection, protocol, on_refused, early, encrypted)
-        protocol.datagram_received = guarded  # type: ignore[method-assign, assignment]
-
-
-def _guard(
-    connection: Connection,
-    protocol: StunProtocol,
-    on_refused: Callable[[], None],
-    early: deque[tuple[Any, int]],
-    encrypted: Callable[[], bool],
-) -> Callable[[Any, tuple[Any, ...]], None]:
-    known: set[tuple[str, int]] = set()
-    readable = False
-    receive_stun = protocol.datagram_received
-    component = protocol.local_candidate.component
-
-    def datagram_received(data: Any, address: tuple[Any, ...]) -> None:
-        nonlocal readable
-        if not data:  # aiortc would read its first byte: an IndexError that ends the call
-            on_refused()
-            return
-        if data[0] < 4:  # STUN (RFC 7983)
-            receive_stun(data, address)
-            return
-        source = (address[0], address[1])
-        if source not in known:
-            if not any(
-                pair.remote_addr == source and pair.protocol is protocol for pair in connection._check_list
-            ):
-                on_refused()
-                return
-            known.add(source)
-        if connection._queue.qsize() >= QUEUED_DATAGRAMS:
-            on_refused()
-            return
-        if data[0] >= 128 and not readable:  # SRTP (RFC 7983)
-            early.append((data, component))
-            readable = encrypted()
-            if readable:
-                while early:
-                    connection.data_received(*early.popleft())
-            return
-        connection.data_received(data, component)
-
-    return datagram_received
 
 
 async def check_consent(connection: Connection, repeats: int = 0) -> bool:

@@ -244,6 +244,9 @@ class VideoDecoder:
                 del self._arrived[next(iter(self._arrived))]
             try:
                 pictures += [self._picture(picture, frame) for picture in self._codec.decode(packet)]
+                if frame.alone and self._codec.has_b_frames:  # it would be held back until others come
+                    pictures += [self._picture(picture, frame) for picture in self._codec.decode(None)]
+                    self._codec.flush_buffers()
             except (av.error.FFmpegError, ValueError):
                 self.errors += 1
                 self._codec.flush_buffers()

@@ -61,9 +61,12 @@ class Assembler:
             self.reset()
         if self._last_pli is None:  # the first packets most likely belong to a keyframe: no request yet
             self._last_pli = now
+        inside = self._is_inside(packet)
         if self._newest is None or (sequence - self._newest) & 0xFFFF < 0x8000:
             self._newest, self._time = sequence, packet.timestamp
         overrun, first = self._buffer.add(packet)
+        if inside and not overrun and first is None:
+            return [], not self._decodable and self._may_send_pli(now)
         if overrun:
             self._note_loss(now)
             if (sequence - self._newest) & 0xFFFF >= 0x8000:  # a restart at a lower number
@@ -111,6 +114,19 @@ class Assembler:
         ahead: int = (packet.sequence_number - self._newest) & 0xFFFF
         step: int = (packet.timestamp - self._time + (1 << 31)) % (1 << 32) - (1 << 31)
         return RESTART_PACKETS < ahead < 0x8000 and abs(step) > RESTART_TICKS
+
+    def _is_inside(self, packet: Any) -> bool:
+        """Whether a packet goes on with the newest picture, does not end it, and nothing is missing.
+
+        Most packets do: nothing is complete and no hole opens, so the buffer need not be walked over.
+        """
+        return (
+            self._newest is not None
+            and self._hole_since is None
+            and packet.sequence_number == (self._newest + 1) & 0xFFFF
+            and packet.timestamp == self._time
+            and not packet.marker
+        )
 
     def _note_loss(self, now: float) -> None:
         self._lost = True

@@ -5,14 +5,16 @@ The path of a packet: socket -> datagram guard -> aiortc's ICE, DTLS, SRTP, RTP 
 timers.
 
 States passed to `on_state(state, reason)`: "connected"; "stalled" and "resumed" (neither media nor RTCP nor
-consent for `stall_seconds`); and once "closed", if the peer ended by itself, with the reason "handshake"
-(never connected), "failed", "left" (the publisher said goodbye) or "stalled".
+consent for `stall_seconds`); "frozen" and "thawed" (no video comes, while the publisher lives: `freeze`); and
+once "closed", if the peer ended by itself, with the reason "handshake" (never connected), "failed", "left"
+(the publisher said goodbye) or "stalled".
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -26,8 +28,9 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import CapacityError, InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.ingest import aiortc_hooks, candidates, consent
+from streamsvc.ingest import aiortc_hooks, candidates, consent, datagrams
 from streamsvc.ingest.candidates import Reach
+from streamsvc.ingest.freeze import FreezeDetector
 from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.sdp import Offer, complete_answer, read_fragment, read_offer
@@ -39,6 +42,7 @@ log = structlog.get_logger(__name__)
 TICK = 0.1  # seconds between two checks of the timers
 CONSENT_AFTER = 0.8  # seconds of silence until consent is checked
 CONSENT_SECONDS = 1.0  # between two consent checks
+FREEZE = {"frozen": "no video comes; the rest goes on", "thawed": "video comes again"}
 CLOSE_SECONDS = 3.0  # time limit of aiortc's own close
 
 
@@ -115,6 +119,7 @@ class Peer:
         self._sink = sink
         self._rtp_clock = RtpClock(sink.zero, {})
         self._receivers: dict[Kind, TrackReceiver] = {}
+        self._freeze = FreezeDetector()
         self._discarding = False
         self._refused = 0  # datagrams of strangers
         self._tap_errors = 0
@@ -139,10 +144,10 @@ class Peer:
             consent.be_patient(connection, aiortc_hooks.check_consent)
             candidates.gather_also(connection, Reach.of(self._settings), ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
+        encrypted = functools.partial(aiortc_hooks.is_encrypted, pc)
         for connection in self._connections:
-            aiortc_hooks.guard_datagrams(
-                connection, self._count_refused, lambda: aiortc_hooks.is_encrypted(pc)
-            )
+            media = datagrams.media_path(pc, connection)
+            datagrams.guard_datagrams(connection, self._count_refused, encrypted, media)
         self.sdp = complete_answer(pc.localDescription.sdp, self._offer)
         self._spawn(self._run_timers())
 
@@ -172,7 +177,7 @@ class Peer:
         )
         for kind, (receiver, choice) in chosen.items():
             codec = choice.codecs[0]
-            track = MediaTrack(kind, DECODERS[codec.name.lower()])
+            track = MediaTrack(kind, DECODERS[codec.name.lower()], keyframes_on_request=kind == "video")
             if kind == "audio":
                 self._receivers[kind] = AudioReceiver(context, receiver, track, codec.clockRate)
             else:
@@ -216,13 +221,13 @@ class Peer:
     def stats(self) -> dict[str, float]:
         """Counters since the start; `audio_*` and `video_*` count packets unless they say otherwise.
 
-        refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock: 1 once both tracks
-            share one clock.
+        refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock, frozen: 1 or 0.
         """
         numbers: dict[str, float] = {
             "refused": self._refused,
             "tap_errors": self._tap_errors,
             "shared_clock": float(self._rtp_clock.shared),
+            "frozen": float(self._freeze.frozen),
         }
         for kind, receiver in self._receivers.items():
             numbers |= {f"{kind}_{name}": value for name, value in receiver.counts().items()}
@@ -285,7 +290,7 @@ class Peer:
     def _tick(self, now: float) -> None:
         connection = self._pc.connectionState
         if connection == "failed":
-            self._log_failure()
+            _log_failure(self._sink.session, self._pc)
             self._end("failed")
         elif connection == "closed":
             self._end("left")
@@ -299,6 +304,13 @@ class Peer:
             self._check_liveness(now)
             for receiver in self._receivers.values():
                 receiver.tick(now)
+            video = self._receivers.get("video")
+            if video is not None and video.packets and self.state != "stalled":
+                news = self._freeze.tick(now, video.last_packet)
+                if news == "ask":
+                    self.request_keyframe()
+                elif news:
+                    self._tell(news, FREEZE[news])
 
     def _check_liveness(self, now: float) -> None:
         silence = now - self._last_activity
@@ -323,6 +335,9 @@ class Peer:
 
     def _set_state(self, state: str, reason: str = "") -> None:
         self.state = state
+        self._tell(state, reason)
+
+    def _tell(self, state: str, reason: str) -> None:
         try:
             self._sink.on_state(state, reason)
         except Exception as error:
@@ -334,7 +349,8 @@ class Peer:
             self._closing = asyncio.ensure_future(self._shut_down())
             self._set_state("closed", reason)
 
-    def _log_failure(self) -> None:
-        # A failed DTLS state points at a certificate or a cipher, a failed ICE state at the network.
-        dtls = sorted({transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()})
-        log.warning("peer.failed", session=self._sink.session, ice=self._pc.iceConnectionState, dtls=dtls)
+
+def _log_failure(session: str, pc: RTCPeerConnection) -> None:
+    # A failed DTLS state points at a certificate or a cipher, a failed ICE state at the network.
+    dtls = sorted({transceiver.receiver.transport.state for transceiver in pc.getTransceivers()})
+    log.warning("peer.failed", session=session, ice=pc.iceConnectionState, dtls=dtls)

@@ -289,6 +289,7 @@ def _frames(kind: Kind, asked: Fields, body: memoryview) -> list[EncodedFrame]:
                 gap=one.number("gap"),
                 stamped=one.flag("stamped"),
                 loss=one.text("loss"),
+                alone=one.flag("alone"),
             )
         )
         first = end

@@ -273,4 +273,5 @@ def _described(frame: EncodedFrame) -> dict[str, Any]:
         "gap": frame.gap,
         "stamped": frame.stamped,
         "loss": frame.loss,
+        "alone": frame.alone,
     }

@@ -66,7 +66,7 @@ class TrackReceiver:
         self._arrived = 0.0  # monotonic seconds at which the packet in process arrived
         self._ended: float | None = None  # session seconds at which the last frame ended
         self._last_frame = clock.now()
-        self._last_packet = float("-inf")
+        self.last_packet = float("-inf")  # monotonic seconds
         aiortc_hooks.reset_nack(receiver)
         aiortc_hooks.replace_jitter_buffer(receiver, self._push)
         aiortc_hooks.intercept_packets(receiver, self.accept, self._on_rtcp)
@@ -86,14 +86,14 @@ class TrackReceiver:
             self._discard()
         for kept, kept_ms, self._arrived in taken:
             self.packets += 1
-            self._last_packet = now
+            self.last_packet = now
             yield kept, kept_ms
         if changed:
             self._note_change()
 
     def tick(self, now: float) -> None:
         """Run the timers of the track: called every `peer.TICK`."""
-        if now - self._last_packet < FLOWING_SECONDS and now - self._last_frame > WATCHDOG_SECONDS:
+        if now - self.last_packet < FLOWING_SECONDS and now - self._last_frame > WATCHDOG_SECONDS:
             self.resets += 1
             self._last_frame = now
             self._reset()

@@ -131,7 +131,7 @@ class MediaInput:
         if track is not None and frame.kind == "audio":
             self._speech.audio.put((track, frame))
         elif track is not None and self._context.options.vision.enabled:
-            self._vision.video.put((track, frame))
+            self._vision.put(track, frame)
         else:
             metrics.frames.labels("not_wanted").inc()
 
@@ -172,7 +172,7 @@ class MediaInput:
             self._log.emit("session.resumed", {"reason": "published again"})
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:
-        """Take over a publisher's state: "connected", "stalled", "resumed" or "closed"."""
+        """Take over a publisher's state: a state of `ingest.peer`."""
         if self.publisher is not publisher or self._closed:
             return
         self._context.tape.note("state", (state, why))
@@ -182,6 +182,8 @@ class MediaInput:
         elif state == "resumed" and self.state is State.STALLED:
             self.state = State.LIVE
             self._log.emit("session.resumed", {"reason": why})
+        elif state in ("frozen", "thawed"):
+            self._log.emit("session.updated", self.summary() | {"reason": why})
         elif state == "closed":
             self.detach(why)
 
@@ -244,9 +246,10 @@ class MediaInput:
             kind: counts.body(now, drops[kind] - self._dropped.get(kind, 0))
             for kind, counts in self._counts.items()
         }
-        size = self._vision.picture_size
-        if "video" in tracks and size is not None:
-            tracks["video"] |= {"width": size[0], "height": size[1]}
+        if "video" in tracks:
+            tracks["video"]["decoded"] = "keyframes" if self._vision.intra.alone else "all"
+            if (size := self._vision.picture_size) is not None:
+                tracks["video"] |= {"width": size[0], "height": size[1]}
         return {**transport, **tracks}
 
     def _ring_drops(self) -> dict[str, int]:

@@ -89,7 +89,8 @@ class Publications:
         """The live session at an address; None: a new broadcast may begin there."""
         session = self._sessions.by_id.get(self._sessions.resolve(name))
         if session is not None and not session.media.closed:
-            if session.media.publisher is not None or session in self._joined:
+            silent = self._silent(session) is not None
+            if session in self._joined or (session.media.publisher is not None and not silent):
                 raise Conflict("this session has a publisher already", code="already_publishing")
             return session
         if broadcast_ids.is_id(name):
@@ -97,6 +98,13 @@ class Publications:
             raise Conflict(f"this broadcast is not live; {door} begins another", code="session_ended")
         broadcast_ids.check_name(name)
         return None
+
+    def _silent(self, session: Session) -> str | None:
+        """The publication of a session whose media have stopped: its publisher may come from elsewhere."""
+        if session.state is not State.STALLED:
+            return None
+        publisher: object = session.media.publisher
+        return next((name for name, known in self.by_resource.items() if known.peer is publisher), None)
 
     def _begin(self, name: str | None, holder: str) -> Session:
         """A session that waits for its publisher as long as for one that comes back."""
@@ -126,6 +134,8 @@ class Publications:
         peer = await webrtc.answer(offer, settings.ingest, settings.limits, sink, self._ice_servers)
         peers.append(peer)
         try:
+            if (silent := self._silent(session)) is not None:
+                self.cut(silent, "published from elsewhere")
             session.media.attach(peer)
         except BaseException:
             await peer.close()

@@ -355,6 +355,11 @@ def head(name: str, settings: Settings, options: SessionOptions, roles: Roles) -
 
 def track_fields(track: MediaTrack) -> tuple[Fields, Any]:
     """The parameters to decode a track by, and its extradata."""
-    fields: Fields = {"media": track.kind, "codec": track.codec, "pixel_aspect": track.pixel_aspect}
+    fields: Fields = {
+        "media": track.kind,
+        "codec": track.codec,
+        "pixel_aspect": track.pixel_aspect,
+        "keyframes_on_request": track.keyframes_on_request,
+    }
     extradata = bytes(track.context.extradata or b"") if track.context is not None else b""
     return fields | decoders.parameters(track), np.frombuffer(extradata, np.uint8)

@@ -45,7 +45,7 @@ from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
-_DECODING_THREADS = 2  # of all sessions together
+DECODING_THREADS = 2  # of all sessions together
 FLUSH_SECONDS = 5.0  # for ending sessions to publish what came in
 _SPARE_MEMORY = 6 << 30  # bytes available at start, for a spare process of 330 MB
 _PREPARE_TRIES = 3  # after that each question does a part of it
@@ -80,7 +80,7 @@ class Service:
         self._at_once = tuple(at_once)
         self._keeps = keeps
         self._folder: FolderLock | None = None
-        self._media = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="media")
+        self._media = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="media")
         self._tasks = BackgroundTasks()
         think = think or think_model(settings)
         self.wrong_models: dict[str, str] | None = None

@@ -23,7 +23,7 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import SourceError, StreamsvcError, WorkerError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.queues import Ring
-from streamsvc.core.types import Keyframe, Sight, VideoFrame
+from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Sight, VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decoders import threads
 from streamsvc.timeline.timeline import Timeline
@@ -62,7 +62,8 @@ class VisionPipeline:
         timeline: what is known so far; only read here.
         shared_budget: keyframes that all sessions together may have; None: no limit.
 
-    `video`: the ring that encoded frames are put into; full, it drops the oldest, counted as `dropped_video`.
+    `video`: the ring of frames to decode; full, it drops the oldest, counted as `dropped_video`.
+    `intra`: chooses the frames that are decoded.
     `picture_size`: width and height of the newest picture, in pixels; None: none was decoded yet.
     `vlm`: the vision language model's side of the session, where the profile has one.
     """
@@ -88,7 +89,7 @@ class VisionPipeline:
         interval = 1 / settings.sample.probe_fps - 0.005
         prober = Prober(self._sampler, interval, self._thumbnail, self._compared)
         self._decoding = DecodingStage(context, prober, self._tune)
-        self.video = self._decoding.frames
+        self.video, self.intra = self._decoding.frames, self._decoding.intra
         self._reader = perception.ScreenReader(settings.see)
         self._scenes = SceneMemory()
         self.picture_size: tuple[int, int] | None = None
@@ -96,6 +97,10 @@ class VisionPipeline:
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
         self._looking_since: float | None = None  # monotonic second of the keyframe being looked at
+
+    def put(self, track: MediaTrack, frame: EncodedFrame) -> None:
+        """Take an encoded frame; it is queued where it is to be decoded. Non-blocking."""
+        self._decoding.put((track, frame))
 
     def close(self) -> None:
         """Close the input; queued pictures are still looked at. Idempotent."""

@@ -330,3 +330,14 @@ def test_no_threads_are_made_for_a_picture(made: Callable[[VideoFrame], object])
     for handle in handles:
         made(VideoFrame("s", "main", 0.0, 0.0, handle, 640, 360))
     assert len(list(tasks.iterdir())) == before
+
+
+def test_a_codec_keyframe_that_is_decoded_alone_is_not_held_back(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mkv", video="libx264", b_frames=2, seconds=1.0)
+    track, (first, *_) = frames(path, "video")
+    assert first.keyframe
+    assert VideoDecoder(track, "s").decode([first]) == [], "pictures after it may have to be shown before it"
+    decoder = VideoDecoder(frames(path, "video")[0], "s")
+    for number in range(3):
+        pictures = decoder.decode([replace(first, at=float(number), alone=True)])
+        assert [picture.at for picture in pictures] == [float(number)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from aiortc.mediastreams import AudioStreamTrack
 from playwright.async_api import async_playwright
 
+from load_tests.rtp_media import Form, Recording, recording
+from load_tests.rtp_sender import Publisher
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
@@ -19,7 +23,7 @@ from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.peer import FrameSink, Peer, answer
 from streamsvc.ingest.sdp import read_offer
 from tests.builders.browser import CHROMIUM, FLAGS
-from tests.builders.webrtc import Muted, publishing
+from tests.builders.webrtc import Call, Muted, publishing
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -302,3 +306,71 @@ async def test_a_broken_offer_is_refused_and_leaves_nothing_open(name: str) -> N
             Limits(),
             FrameSink("s", 0.0, lambda frame: None, lambda *state: None),
         )
+
+
+# --- pre-encoded publishers (load_tests/rtp_sender.py) ---
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """Two seconds of small pictures and a tone; the twin has a keyframe a second."""
+    return recording(tmp_path_factory.mktemp("media"), seconds=2.0, form=Form("vp8", 160, 96, 10, 100))
+
+
+@contextlib.asynccontextmanager
+async def sending(media: Recording, zero: float) -> AsyncIterator[tuple[Call, Publisher]]:
+    """A pre-encoded publisher that sends to a peer of a session that began at `zero`."""
+    call, publisher = Call(), Publisher(media)
+
+    async def exchange(offer: str) -> str:
+        sink = FrameSink("s", zero, call.frames.append, lambda state, why: call.states.append((state, why)))
+        call.peer = await answer(offer, Ingest(stall_seconds=1.0, close_seconds=20.0), Limits(), sink)
+        return call.peer.sdp
+
+    try:
+        await publisher.connect(exchange)
+        publisher.begin()
+        yield call, publisher
+    finally:
+        await publisher.close()
+        await call.peer.close()
+        await call.sender.close()
+
+
+def told(call: Call) -> list[str]:
+    return [state for state, _ in call.states]
+
+
+async def test_video_that_freezes_is_told_while_sound_goes_on_and_told_again_when_it_returns(
+    talk: Recording,
+) -> None:
+    async with sending(talk, clock.now()) as (call, publisher):
+        assert publisher.video is not None
+        await call.until(lambda: call.of("video"))
+        publisher.video.paused = True
+        await call.until(lambda: "frozen" in told(call))
+        assert call.peer.stats()["frozen"] == 1
+        assert publisher.video.counts["plis"] == 2, "it was asked before that is told"
+        heard = len(call.of("audio"))
+        await call.until(lambda: len(call.of("audio")) > heard + 10)
+        publisher.video.paused = False
+        await call.until(lambda: "thawed" in told(call))
+        assert "stalled" not in told(call)
+
+
+async def test_a_publisher_that_vanishes_and_returns_from_elsewhere_goes_on_in_the_same_time(
+    talk: Recording,
+) -> None:
+    zero = clock.now()
+    async with sending(talk, zero) as (first, vanishing):
+        await first.until(lambda: len(first.of("audio")) > 20 and first.of("video"))
+        await vanishing.vanish()
+        gone = clock.now() - zero
+        await first.until(lambda: "stalled" in told(first))
+        assert "closed" not in told(first), "its place is kept"
+        async with sending(talk, zero) as (second, _):
+            await second.until(lambda: len(second.of("audio")) > 20 and second.of("video"))
+            came = second.of("audio")[0]
+            assert came.at == pytest.approx(came.arrived - zero, abs=0.5)
+            assert came.at > gone > first.of("audio")[-1].at - 0.5
+            assert second.of("video")[0].keyframe

@@ -134,7 +134,7 @@ def test_a_publisher_that_brings_nothing_leaves_a_session_that_waits_as_before(s
 def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         before = counted("dropped_audio"), counted("dropped_video")
-        async with Playing(make(ingest={"audio_seconds": 0.2, "video_ring": 5})) as played:
+        async with Playing(make(ingest={"audio_seconds": 0.2, "video_ring": 5, "video": "full"})) as played:
             played.session.media.attach(Sender())
             frames = packets(tmp_path, 1.0)
             for frame in frames:  # all at once: nobody can take them meanwhile

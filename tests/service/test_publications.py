@@ -55,6 +55,33 @@ def test_a_publisher_makes_its_session_and_a_second_one_is_refused(
     stage.run(main())
 
 
+def test_a_publisher_whose_media_have_stopped_may_come_from_elsewhere(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            first = await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
+            sends(session)
+            peers[0].tell("stalled", "silence")
+            with pytest.raises(InvalidRequest):
+                await running.publications.publish("mine", "bad")
+            assert session.media.publisher is peers[0], "an offer without an answer replaces nothing"
+            second = await running.publications.publish("mine", "good")
+            assert session is running.sessions.find("mine")
+            assert at(session, State.LIVE)
+            assert session.media.publisher is peers[-1]
+            await clock.sleep(1.0)
+            assert peers[0].closed
+            assert running.publications.by_resource == {second.resource: second}
+            with pytest.raises(NotFound):
+                await running.publications.unpublish(first.resource)
+            with pytest.raises(Conflict):
+                await running.publications.publish("mine", "good")
+
+    stage.run(main())
+
+
 def test_a_publisher_that_comes_back_within_the_window_goes_on_and_after_it_begins_anew(
     stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
 ) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
+from av.video.frame import PictureType
 
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
 from streamsvc.ingest import decode
+from streamsvc.service.session import Session
 from tests.builders.clips import slides
 from tests.builders.session import OPUS, VP8, Playing, Sender, kinds, make, packets, send
 
@@ -172,3 +175,100 @@ def test_the_pictures_that_a_decoder_holds_back_are_seen_when_another_publisher_
             assert set(sampled(played.events)) >= {0.0, 5.0, 10.0}
 
     stage.run(main())
+
+
+# --- codec keyframes alone ---
+
+ON_REQUEST = replace(VP8, keyframes_on_request=True)
+RATE = 10
+
+
+class Answers(Sender):
+    """A publisher that sends a codec keyframe after each request; nothing else of it is decodable."""
+
+    def __init__(self, pictures: list[EncodedFrame], tracks: tuple[MediaTrack, ...] = (OPUS, ON_REQUEST)):
+        super().__init__(*tracks)
+        self.pictures = pictures  # each of them coded as a keyframe, at its second
+        self.wanted = True
+
+    def request_keyframe(self) -> None:
+        super().request_keyframe()
+        self.wanted = True
+
+    async def send(self, session: Session, seconds: float) -> None:
+        start, zero = clock.now(), session.clock.zero
+        for number in range(round(seconds * RATE)):
+            at = number / RATE
+            await clock.sleep(start + at - clock.now())
+            shown = [picture for picture in self.pictures if picture.at <= at][-1]
+            wanted, self.wanted = self.wanted, False
+            frame = shown if wanted else replace(shown, payload=bytes(100), keyframe=False)
+            session.media.tap(replace(frame, at=start - zero + at, arrived=clock.now()))
+
+
+def test_each_slide_is_seen_in_codec_keyframes_alone(stage: asyncio.Runner, tmp_path: Path) -> None:
+    times = (0.0, 7.3, 14.7, 20.1)
+    _, pictures = coded(slides(tmp_path / "a.webm", *times, codec="libvpx"))
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            sender = Answers(
+                [replace(picture, keyframe=True) for picture in alone(pictures, tmp_path, times)]
+            )
+            played.session.media.attach(sender)
+            await sender.send(played.session, 25.0)
+            assert played.session.media.ingest()["video"]["decoded"] == "keyframes"
+            await clock.sleep(3.0)
+            seen = sampled(played.events)
+            assert len(seen) == len(times)
+            assert all(0.0 <= at - due <= 1.3 for at, due in zip(seen, times, strict=True))
+            assert 20 <= sender.keyframe_requests <= 25
+
+    stage.run(main())
+
+
+def alone(pictures: list[EncodedFrame], folder: Path, times: tuple[float, ...]) -> list[EncodedFrame]:
+    """The same pictures, each coded as the first one of a stream."""
+    found = []
+    for number, at in enumerate(times):
+        with av.open(str(folder / "a.webm")) as container:
+            picture = list(container.decode(video=0))[number]
+        context: Any = av.CodecContext.create("libvpx", "w")
+        context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
+        context.time_base = Fraction(1, 1000)
+        context.options = {"deadline": "realtime", "lag-in-frames": "0"}
+        picture.pts, picture.pict_type = 0, PictureType.NONE
+        packet = [*context.encode(picture), *context.encode(None)][0]
+        found.append(replace(pictures[0], at=at, payload=bytes(packet)))
+    return found
+
+
+def test_where_no_keyframe_comes_no_slide_is_lost(stage: asyncio.Runner, tmp_path: Path) -> None:
+    path = slides(tmp_path / "a.webm", 0.0, *(1.0 + number / 4 for number in range(40)), 15.0, codec="libvpx")
+
+    async def main() -> None:
+        _, frames = coded(path)
+        async with Playing(make()) as played:
+            played.session.media.attach(Sender(ON_REQUEST))
+            await send(played.session, frames)
+            await clock.sleep(2.0)
+            assert sampled(played.events)[-1] == 15.0
+            assert played.session.media.ingest()["video"]["decoded"] == "all"
+
+    stage.run(main())
+
+
+def test_a_question_asks_the_publisher_for_a_codec_keyframe_at_once(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main(track: MediaTrack, asked: int) -> None:
+        async with Playing(make()) as played:
+            sender = Sender(OPUS, track)
+            played.session.media.attach(sender)
+            for frame in packets(tmp_path, 0.5, audio=None):
+                played.session.media.tap(frame)
+            played.session.vision.request_keyframe()
+            assert sender.keyframe_requests == asked
+
+    stage.run(main(ON_REQUEST, 1))
+    stage.run(main(VP8, 0))
