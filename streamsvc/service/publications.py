@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 
 from streamsvc.core import metrics
@@ -15,6 +16,8 @@ from streamsvc.service import broadcast_ids
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
+
+_VIDEO = re.compile(r"^m=video [1-9]", re.MULTILINE)  # a media section that is not refused
 
 
 class Publications:
@@ -48,7 +51,7 @@ class Publications:
                 peer is made then. InvalidRequest, Unprocessable: no answer is possible.
         """
         live = self._live(name) if name is not None else None
-        with self._sessions.place(live, holder):
+        with self._sessions.place(live, holder, "audio_video" if _VIDEO.search(offer) else "audio"):
             session = live or self._begin(name, holder)
             resource = secrets.token_urlsafe(18)
             try:
