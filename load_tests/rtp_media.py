@@ -87,7 +87,7 @@ def recording(
     seconds: float,
     video: Path | None = None,
     audio: Path | None = None,
-    form: Form | None = Form(),  # noqa: B008
+    form: Form | None = Form(),
 ) -> Recording:
     """Encode media, or read what was encoded before.
 
