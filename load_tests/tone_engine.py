@@ -1,8 +1,8 @@
 """Engines without models, for load tests of everything else: words are tones, which outlive Opus.
 
 Word number n is a tone of FIRST + n * STEP Hz that lasts WORD seconds, then GAP seconds of silence follow. It
-is recognised as "w<n>" by its frequency, in a millisecond. Pictures show a cat, and text is read nowhere. For a
-worker process: `load` has the ops of all roles.
+is recognised as "w<n>" by its frequency, in a millisecond. Pictures show a cat, and text is read nowhere.
+For a worker process: `load` has the ops of all roles.
 """
 
 from __future__ import annotations

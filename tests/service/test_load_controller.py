@@ -188,7 +188,7 @@ def test_a_late_event_loop_refuses_only_where_our_own_work_makes_it_late(
 
     async def main() -> None:
         controller = LoadController(lambda: [(FakeSession(), 0.0)], lambda role: True, Budget())
-        monkeypatch.setattr(load_controller.clock, "sleep", late)
+        monkeypatch.setattr("streamsvc.core.clock.sleep", late)
         running = asyncio.create_task(controller.run())
         await plain(12.0)
         assert controller.room().bound_by == ("lag" if ours else "cpu")
