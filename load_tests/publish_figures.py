@@ -58,8 +58,8 @@ class Machine:
 class Step:
     """The figures of so many publishers at once; seconds, None where nothing was measured.
 
-    first, stable: (p50, p95, p99) of each publisher's words together. emission: Picovoice's. coverage: words
-    published of words spoken, of all publishers, and of the worst. changes: (p50, p95) from a new picture to
+    first, stable: (p50, p95, p99) of each publisher's words together. emission: Picovoice's. coverage: see
+    `covered`, the mean of all publishers and the worst. changes: (p50, p95) from a new picture to
     its keyframe; seen: share of them that were sampled. delivery: (p50, p99) of an event from its publication
     to one of the subscribers. level: the highest. late: of the senders. refused: milliseconds until a 503.
     """
@@ -113,9 +113,23 @@ def scored(one: Published, reference: Reference) -> Score:
     return score_captions.score(snapshots(one.events, one.began), spoken)
 
 
-def covered(score: Score) -> float:
-    """Share of the spoken words that were published; words too many make up for none."""
-    return min(1.0, score.committed / max(1, score.words))
+def covered(one: Published, reference: Reference) -> float:
+    """Share of the spoken letters in whose place the captions of a publisher have words, right or wrong.
+
+    By letters, since "stone cutter" and "stonecutter" are the same speech; wrong words make up for twice
+    their own letters at most, and words elsewhere for none.
+    """
+    shown = snapshots(one.events, one.began)
+    spoken, written = reference.words, score_captions.norm(shown[-1][1]) if shown else []
+    missing, after, behind = 0, 0, 0  # where the last equal words end
+    for i, j in [*score_captions.align(spoken, written)[0], (len(spoken), len(written))]:
+        missing += max(0, _letters(spoken[after:i]) - 2 * _letters(written[behind:j]))
+        after, behind = i + 1, j + 1
+    return 1.0 - missing / max(1, _letters(spoken))
+
+
+def _letters(words: Sequence[str]) -> int:
+    return sum(len(word) for word in words)
 
 
 def changes(one: Published, times: Sequence[float]) -> list[float]:
@@ -151,6 +165,7 @@ def step(
     """
     scores = [scored(one, reference) for one in of]
     together = score_captions.pool(scores)
+    shares = [covered(one, reference) for one in of]
     late = [seconds for one in of for seconds in changes(one, times)]
     way = [
         at - heard.published[name]
@@ -165,8 +180,8 @@ def step(
         first=_shares(together.first, 50, 95, 99),
         stable=_shares(together.commit, 50, 95, 99),
         emission=round(mean(together.first), 3) if together.first else None,
-        coverage=sum(covered(one) * one.words for one in scores) / max(1, sum(one.words for one in scores)),
-        worst_coverage=min(covered(one) for one in scores),
+        coverage=mean(shares),
+        worst_coverage=min(shares),
         wer=together.edits / together.words if together.words else None,
         changes=_shares(late, 50, 95),
         seen=len(late) / (len(times) * len(of)) if times else None,

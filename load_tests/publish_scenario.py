@@ -177,7 +177,7 @@ def draw_slides(to: Path, size: tuple[int, int], starts: Sequence[float], second
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(round(seconds * 5)):
             shown = sum(start <= number / 5 for start in starts)
-            frame = av.VideoFrame.from_image(_slide(shown, size))
+            frame = av.VideoFrame.from_ndarray(np.asarray(_slide(shown, size)), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 5)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

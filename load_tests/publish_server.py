@@ -44,7 +44,7 @@ def serve_tones() -> None:
         "see": {"see": tone_engine.NAME, "embed": tone_engine.NAME},
         "think": {"think": tone_engine.NAME},
     }
-    service.engines_of = load_controller.engines_of = lambda settings: engines  # type: ignore[assignment,attr-defined]
+    service.engines_of = load_controller.engines_of = lambda settings: engines  # type: ignore[attr-defined]
     service.wrong_models = lambda *_: {}  # type: ignore[attr-defined]
     serve()
 

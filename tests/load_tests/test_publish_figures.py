@@ -61,13 +61,30 @@ def test_a_word_is_as_late_as_its_event_behind_the_packet_that_ends_it() -> None
     score = scored(GOOD, SPOKEN)
     assert score.commit == pytest.approx((0.2 + PACKET, 0.5 + PACKET, 0.4 + PACKET))
     assert score.first == pytest.approx((0.2 + PACKET, 0.3 + PACKET, 0.4 + PACKET))
-    assert (score.edits, covered(score)) == (0, 1.0)
+    assert score.edits == 0
 
 
-def test_words_too_many_of_one_publisher_do_not_cover_those_missing_of_another() -> None:
+@pytest.mark.parametrize(
+    ("written", "share"),
+    [
+        ("One two three", 1.0),
+        ("onetwo three.", 1.0),
+        ("won too free", 1.0),
+        ("one three", 8 / 11),
+        ("one one one three one one", 1.0),
+        ("one x three", 10 / 11),
+        ("", 0.0),
+    ],
+)
+def test_coverage_counts_the_letters_that_have_no_caption_and_no_more(written: str, share: float) -> None:
+    assert covered(published(final(103.5, written)), SPOKEN) == pytest.approx(share)
+
+
+def test_the_worst_publisher_is_told_beside_the_mean() -> None:
     found = figures(published(final(103.5, "One two three four five")), published(final(103.5, "One")))
-    assert found.coverage == pytest.approx((3 + 1) / 6)
-    assert found.worst_coverage == pytest.approx(1 / 3)
+    assert found.coverage == pytest.approx((1 + 3 / 11) / 2)
+    assert found.worst_coverage == pytest.approx(3 / 11)
+    assert figures(published()).coverage == 0.0
 
 
 def test_a_new_picture_is_seen_by_its_own_keyframe_alone() -> None:

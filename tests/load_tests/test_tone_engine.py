@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from streamsvc.evaluation.recordings import read
 
 def test_a_script_never_says_a_word_twice_in_a_row_and_is_the_same_for_a_seed() -> None:
     words = [word for word, _, _ in script(60.0)]
-    assert all(one != two for one, two in zip(words, words[1:], strict=False))
+    assert all(one != two for one, two in pairwise(words))
     assert script(60.0) == script(60.0) != script(60.0, seed=2)
 
 
