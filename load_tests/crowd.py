@@ -139,6 +139,7 @@ async def _watch(port: int, subscribers: Mapping[str, int], cpus: list[int]) -> 
         await asyncio.sleep(_POLL)
         latest = max(latest, loop.time() - due)
     figures = {
+        "began": began,
         "cpu": (time.process_time() - cpu) / (time.monotonic() - began),
         "latest": latest,
         "cut": sum(viewer.ended not in (None, 1000) for viewer in viewers),
@@ -158,8 +159,8 @@ def watch(port: int, subscribers: Mapping[str, int], cpus: list[int]) -> dict[st
         cpus: cores that this process is held to; []: all.
 
     Returns:
-        seen: see Seen. events: (monotonic second, event) of the first subscriber, by session. cpu: seconds a
-        second of this process. latest: seconds by which its event loop was late at most. cut: subscribers
-        that the server has cut off.
+        began: monotonic second from which on all were there. seen: see Seen. events: (monotonic second,
+        event) of the first subscriber, by session. cpu: seconds a second of this process. latest: seconds by
+        which its event loop was late at most. cut: subscribers that the server has cut off.
     """
     return asyncio.run(_watch(port, subscribers, cpus))

@@ -61,7 +61,8 @@ class Step:
     first, stable: (p50, p95, p99) of each publisher's words together. emission: Picovoice's. coverage: see
     `covered`, the mean of all publishers and the worst. changes: (p50, p95) from a new picture to
     its keyframe; seen: share of them that were sampled. delivery: (p50, p99) of an event from its publication
-    to one of the subscribers. level: the highest. late: of the senders. refused: milliseconds until a 503.
+    to one of the subscribers. level: the highest. late: of the senders. refused: publishers that the
+    service did not take. refusals: milliseconds until the 503 of each offer to the full service.
     """
 
     publishers: int
@@ -83,7 +84,8 @@ class Step:
     level: int
     late: float
     machine: Machine
-    refused: tuple[float, ...] = ()
+    refused: int = 0
+    refusals: tuple[float, ...] = ()
 
     def in_budget(self, budget: float, coverage: float) -> bool:
         """Whether captions were in time and whole. A late sender makes them later, never earlier."""
@@ -151,7 +153,6 @@ def step(
     times: Sequence[float],
     heard: Heard,
     machine: Machine,
-    refused: Sequence[float] = (),
 ) -> Step:
     """The figures of a step.
 
@@ -161,7 +162,6 @@ def step(
         times: media seconds at which the picture changes.
         heard: what the subscribers had.
         machine: what it cost.
-        refused: milliseconds until each publisher that the service did not take was refused.
     """
     scores = [scored(one, reference) for one in of]
     together = score_captions.pool(scores)
@@ -194,7 +194,6 @@ def step(
         level=max((int(event["level"]) for event in every if event["type"] == "session.degraded"), default=0),
         late=max((float(track.get("late", 0.0)) for one in of for track in one.counts.values()), default=0.0),
         machine=machine,
-        refused=tuple(refused),
     )
 
 

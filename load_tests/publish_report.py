@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as escaping
 import os
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from engines.plot import Panel, svg
 from load_tests import publish_figures
@@ -42,7 +43,7 @@ def line(step: Step, scenario: Scenario) -> str:
 
 def _row(step: Step, scenario: Scenario) -> tuple[str, ...]:
     cpu, clients = step.machine.cpu, sum(step.machine.clients.values())
-    refused = f" ({len(step.refused)} refused within {max(step.refused):.0f} ms)" if step.refused else ""
+    refused = f" ({step.refused} refused)" if step.refused else ""
     return (
         f"{step.publishers}{refused}",
         _seconds(step.first),
@@ -75,10 +76,17 @@ def _verdict(scenario: Scenario, steps: Sequence[Step]) -> str:
     capacity = publish_figures.capacity(steps, scenario.budget, scenario.coverage)
     used = publish_figures.bottleneck(steps[-1], len(scenario.server_cpus) or os.cpu_count() or 1)
     late = max(step.late for step in steps)
+    refusals = [one for step in steps for one in step.refusals]
+    told = (
+        f" {len(refusals)} offers to the full service were answered 503 after {median(refusals):.1f} ms "
+        f"(median), {max(refusals):.1f} at most."
+        if refusals
+        else ""
+    )
     return (
         f"Capacity: {capacity} publishers (p95 of stable words within {scenario.budget:g} s, coverage "
         f"{100 * scenario.coverage:g} %). Used most with {steps[-1].publishers}: {used}. "
-        f"Senders were late by {1000 * late:.0f} ms at most."
+        f"Senders were late by {1000 * late:.0f} ms at most.{told}"
     )
 
 

@@ -36,6 +36,7 @@ LINKS: Mapping[str, Link] = {
 }
 TAIL = 1.5  # seconds of silence after the last word, so that it settles
 SLIDE = 6.0  # seconds of each slide of the pictures made here
+RATE = 15  # pictures a second of the slides made here
 _LINES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -66,6 +67,7 @@ class Scenario(Group):
         1.4, gt=0
     )  # seconds, p95 from a word's last sample at the sender to its stable caption
     coverage: float = Field(0.99, gt=0, le=1)  # of the words
+    offers: int = Field(0, ge=0, le=100)  # to the full service, in the last step: how soon they are refused
     admission: bool = False  # whether the service may refuse publishers by load
     ladder: bool = True  # whether the service may lower its fidelity, as it does in use
     server_cpus: tuple[int, ...] = ()  # cores that the service is held to; (): all
@@ -171,14 +173,20 @@ def _changes(video: Path, seconds: float) -> tuple[float, ...]:
 
 
 def draw_slides(to: Path, size: tuple[int, int], starts: Sequence[float], seconds: float) -> None:
-    """Write slides of some lines of text, each from its start on, at 5 pictures a second."""
+    """Write slides of some lines of text, each from its start on, with a small noisy picture in a corner.
+
+    The corner is as restless as a camera, so that the encoder spends its bits; it is too small for a keyframe.
+    """
     with av.open(str(to), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=5, options={"preset": "ultrafast"})
+        stream: Any = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for number in range(round(seconds * 5)):
-            shown = sum(start <= number / 5 for start in starts)
-            frame = av.VideoFrame.from_ndarray(np.asarray(_slide(shown, size)), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 5)
+        drawn = [np.asarray(_slide(number + 1, size)) for number in range(len(starts))]
+        for number in range(round(seconds * RATE)):
+            pixels = drawn[sum(start <= number / RATE for start in starts) - 1].copy()
+            corner = pixels[-size[1] // 6 :, -size[0] // 6 :]
+            corner[:] = np.random.default_rng(number).integers(0, 255, corner.shape)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

@@ -39,13 +39,12 @@ async def _publish(scenario: Scenario, folder: Path, urls: Sequence[str]) -> dic
         os.sched_setaffinity(0, scenario.sender_cpus)
     media = (await asyncio.to_thread(publish_scenario.played, scenario, folder)).media
     link = LINKS[scenario.link]
-    refused: list[float] = []
+    refused = 0
     taken: list[int] = []
     publishers: dict[int, Publisher] = {}
     async with AsyncExitStack() as relays:
         try:
             for number, url in enumerate(urls):
-                asked = time.monotonic()
                 exchange = whip(url) if link == Link() else relayed(url, link, scenario.seed + number, relays)
                 publishers[number] = Publisher(media)
                 try:
@@ -54,7 +53,7 @@ async def _publish(scenario: Scenario, folder: Path, urls: Sequence[str]) -> dic
                 except httpx.HTTPStatusError as error:
                     if error.response.status_code != 503:
                         raise
-                    refused.append(1000 * (time.monotonic() - asked))
+                    refused += 1
             for place, number in enumerate(taken):
                 publishers[number].begin(STAGGER * place)
             begun()
@@ -86,7 +85,7 @@ def send(scenario: dict[str, Any], folder: str, urls: Sequence[str]) -> dict[str
     """Publish a scenario's media to each address, once through.
 
     Returns:
-        publishers: by address, `began` (monotonic second of the first packet) and `counts`. refused: see
-        publish_figures.Step. cpu: seconds a second of this process while it sent.
+        publishers: by address, `began` (monotonic second of the first packet) and `counts`. refused: how
+        many were not taken. cpu: seconds a second of this process while it sent.
     """
     return asyncio.run(_publish(Scenario.model_validate(scenario), Path(folder), urls))

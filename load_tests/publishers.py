@@ -19,12 +19,15 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+import tests
 from load_tests import publish_figures, publish_report, publish_scenario, publish_server, report
 from load_tests.beside import Beside
 from load_tests.publish_figures import Heard, Machine, Published, Step
@@ -35,13 +38,16 @@ from tests.builders.service import open_session
 
 WARM_UP = 3.0  # seconds of a step before the cost is counted
 PATIENCE = 60.0
+PUBLISHED = "published"  # file of times of events, beside the data folder
+OFFER = Path(tests.__file__).parent / "fixtures" / "obs.sdp"
+OFFER_SECONDS = 0.1  # between two of them
 CLOSING = 1.5  # seconds in which deleted sessions close
 
 
 def server_of(scenario: Scenario, folder: Path) -> Serve:
     """The server of a scenario, not yet started."""
     most = max(scenario.ramp)
-    os.environ[publish_server.PUBLISHED] = str(folder / "published")
+    os.environ[publish_server.PUBLISHED] = str(folder / PUBLISHED)
     think = {"model": "none"} if scenario.profile == "ingest" else {}
     settings: Mapping[str, Mapping[str, Any]] = {
         "limits": {
@@ -59,8 +65,12 @@ def server_of(scenario: Scenario, folder: Path) -> Serve:
     return Serve(folder, settings, command)
 
 
-async def play(server: Serve, scenario: Scenario, played: Played, publishers: int, folder: Path) -> Step:
-    """One step. Raises SystemExit: the publishers or the subscribers failed."""
+async def play(server: Serve, scenario: Scenario, played: Played, publishers: int, kept: Path) -> Step:
+    """One step. `kept`: folder of the encoded media.
+
+    Raises:
+        SystemExit: the publishers or the subscribers failed.
+    """
     async with httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as client:
         sessions = [await open_session(client, language="en") for _ in range(publishers)]
         doors = [(await client.get(f"/v1/sessions/{one}")).json()["whip_url"] for one in sessions]
@@ -69,13 +79,16 @@ async def play(server: Serve, scenario: Scenario, played: Played, publishers: in
         known = scenario.model_dump(mode="json")
         with (
             Beside("load_tests.crowd.watch", server.port, viewers, scenario.sender_cpus) as crowd,
-            Beside("load_tests.publish_sender.send", known, str(folder), list(urls)) as sender,
+            Beside("load_tests.publish_sender.send", known, str(kept), list(urls)) as sender,
         ):
             await asyncio.to_thread(crowd.wait_begun)
             await asyncio.to_thread(sender.wait_begun)
             await asyncio.sleep(WARM_UP)
             before = await asyncio.to_thread(publish_server.usage, server.pid, server.workers())
-            await asyncio.sleep(max(1.0, scenario.seconds - WARM_UP - 0.5))
+            ends = time.monotonic() + max(1.0, scenario.seconds - WARM_UP - 0.5)
+            full = publishers == max(scenario.ramp)
+            refusals = await refused(client, scenario.offers if full else 0)
+            await asyncio.sleep(ends - time.monotonic())
             after = await asyncio.to_thread(publish_server.usage, server.pid, server.workers())
             sent = await asyncio.to_thread(sender.result)
             stats = {one: (await client.get(f"/v1/sessions/{one}/stats")).json() for one in sessions}
@@ -90,12 +103,27 @@ async def play(server: Serve, scenario: Scenario, played: Played, publishers: in
     clients = {"publishers": sent["cpu"], "subscribers": seen["cpu"]}
     heard = Heard(
         seen["seen"],
-        dict(_published(folder)),
+        {name: at for name, at in _published(server) if at >= seen["began"]},  # others were replayed
         sum(viewers.values()),
         scenario.seconds + STAGGER * publishers + SETTLE,
     )
     machine = Machine(publish_server.spent(before, after), after.memory, clients)
-    return publish_figures.step(of, played.reference, played.changes, heard, machine, sent["refused"])
+    step = publish_figures.step(of, played.reference, played.changes, heard, machine)
+    return replace(step, refused=sent["refused"], refusals=tuple(refusals))
+
+
+async def refused(client: httpx.AsyncClient, offers: int) -> list[float]:
+    """Offer to a full service again and again; milliseconds until each 503."""
+    offer, found = OFFER.read_text(encoding="utf-8"), []
+    for number in range(offers):
+        asked = time.monotonic()
+        answer = await client.post(
+            f"/whip/more{number}", content=offer, headers={"Content-Type": "application/sdp"}
+        )
+        if answer.status_code == 503:
+            found.append(1000 * (time.monotonic() - asked))
+        await asyncio.sleep(OFFER_SECONDS)
+    return found
 
 
 def _missing(stats: Mapping[str, Any]) -> int:
@@ -103,9 +131,9 @@ def _missing(stats: Mapping[str, Any]) -> int:
     return int(sum(value for name, value in stats["ingest"].items() if name.endswith("_lost")))
 
 
-def _published(folder: Path) -> Sequence[tuple[str, float]]:
+def _published(server: Serve) -> Sequence[tuple[str, float]]:
     """When the service published each event, by its id."""
-    path = folder / "published"
+    path = server.data.parent / PUBLISHED
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -117,7 +145,7 @@ async def measure(scenario: Scenario, folder: Path, kept: Path) -> list[Step]:
         await asyncio.to_thread(server.wait_ready)
         publish_server.hold([server.pid, *server.workers().values()], scenario.server_cpus)
         for publishers in scenario.ramp:
-            steps.append(await play(server, scenario, played, publishers, folder))
+            steps.append(await play(server, scenario, played, publishers, kept))
             print(publish_report.line(steps[-1], scenario), file=sys.stderr, flush=True)
     return steps
 

@@ -47,9 +47,9 @@ GOOD = published(
 )
 
 
-def figures(*of: Published, **more: Any) -> Step:
+def figures(*of: Published) -> Step:
     heard = Heard({"a": [7.01, 7.03], "b": [8.0]}, {"a": 7.0}, subscribers=2, seconds=10.0)
-    return step(of, SPOKEN, (), heard, MACHINE, **more)
+    return step(of, SPOKEN, (), heard, MACHINE)
 
 
 def test_what_is_shown_is_what_was_closed_then_what_is_stable_then_the_rest() -> None:
@@ -98,7 +98,7 @@ def test_a_new_picture_is_seen_by_its_own_keyframe_alone() -> None:
 
 
 def test_the_figures_of_a_step() -> None:
-    found = figures(GOOD, refused=[4.0, 9.0])
+    found = figures(GOOD)
     assert (found.publishers, found.subscribers, found.packets, found.missing, found.nacks) == (
         1,
         2,
@@ -107,7 +107,7 @@ def test_the_figures_of_a_step() -> None:
         2,
     )
     assert found.delivery == pytest.approx((0.02, 0.03), abs=0.001)
-    assert (found.events_a_second, found.late, found.refused) == (0.3, 0.01, (4.0, 9.0))
+    assert (found.events_a_second, found.late) == (0.3, 0.01)
     assert found.emission == pytest.approx((0.2 + 0.3 + 0.4) / 3 + PACKET, abs=0.001)
 
 
@@ -115,7 +115,7 @@ def test_capacity_is_the_largest_step_in_time_and_whole() -> None:
     fine = replace(figures(GOOD), publishers=4)
     late = replace(fine, publishers=8, stable=(0.5, 1.5, 1.6))
     cut = replace(fine, publishers=16, coverage=0.98)
-    refused = replace(fine, publishers=32, refused=(5.0,))
+    refused = replace(fine, publishers=32, refused=1)
     silent = replace(fine, publishers=64, stable=(None, None, None))
     assert capacity([fine, late, cut, refused, silent], 1.4, 0.99) == 4
     assert capacity([late], 1.4, 0.99) == 0

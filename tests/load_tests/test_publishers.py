@@ -16,6 +16,7 @@ SMALL = {
     "ramp": [2],
     "seconds": 6,
     "subscribers": 5,
+    "offers": 3,
     "link": "jitter",
     "budget": 60,
     "media": {"width": 160, "height": 96, "fps": 10, "kbps": 200},
@@ -27,7 +28,8 @@ SMALL = {
 async def test_two_publishers_are_captioned_whole_and_the_report_says_so(tmp_path: Path) -> None:
     scenario = Scenario.model_validate(SMALL)
     (step,) = await measure(scenario, tmp_path, tmp_path / "media")
-    assert (step.publishers, step.subscribers, step.refused) == (2, 6, ())
+    assert (step.publishers, step.subscribers, step.refused) == (2, 6, 0)
+    assert len(step.refusals) == 3
     assert step.coverage == 1.0 and step.wer == 0.0
     assert step.stable[1] is not None and step.stable[1] > 0.0
     assert step.packets > 250
