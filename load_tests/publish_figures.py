@@ -61,8 +61,9 @@ class Step:
     first, stable: (p50, p95, p99) of each publisher's words together. emission: Picovoice's. coverage: see
     `covered`, the mean of all publishers and the worst. changes: (p50, p95) from a new picture to
     its keyframe; seen: share of them that were sampled. delivery: (p50, p99) of an event from its publication
-    to one of the subscribers. level: the highest. late: of the senders. refused: publishers that the
-    service did not take. refusals: milliseconds until the 503 of each offer to the full service.
+    to one of the subscribers. level: the highest. late: of the senders. free, bound_by: of /v1/capacity, for
+    publishers like these. refused: publishers that the service did not take. refusals: milliseconds until the
+    503 of each offer to the full service.
     """
 
     publishers: int
@@ -84,6 +85,8 @@ class Step:
     level: int
     late: float
     machine: Machine
+    free: int = 0
+    bound_by: str = ""
     refused: int = 0
     refusals: tuple[float, ...] = ()
 

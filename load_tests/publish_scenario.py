@@ -175,7 +175,7 @@ def _changes(video: Path, seconds: float) -> tuple[float, ...]:
 def draw_slides(to: Path, size: tuple[int, int], starts: Sequence[float], seconds: float) -> None:
     """Write slides of some lines of text, each from its start on, with a small noisy picture in a corner.
 
-    The corner is as restless as a camera, so that the encoder spends its bits; it is too small for a keyframe.
+    The corner is as restless as a camera, so that the encoder spends its bits, and too small for a keyframe.
     """
     with av.open(str(to), "w") as container:
         stream: Any = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "crf": "20"})

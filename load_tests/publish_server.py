@@ -22,10 +22,12 @@ from streamsvc.__main__ import main as command_line
 from streamsvc.core.types import Event
 from streamsvc.events.log import EventLog
 from streamsvc.service import load_controller, service
+from streamsvc.service.load_controller import LoadController
 
 ALL = ("-c", "from load_tests.publish_server import serve; serve()")
 INGEST = ("-c", "from load_tests.publish_server import serve_tones; serve_tones()")
 PUBLISHED = "STREAMSVC_LOAD_TEST_PUBLISHED"  # environment: file of (id, monotonic second) of events
+ADMITS_ALL = "STREAMSVC_LOAD_TEST_ADMITS_ALL"  # environment: not empty: whatever the load allows
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -34,6 +36,8 @@ def serve() -> None:
     threading.Thread(target=_name_threads, daemon=True).start()
     if path := os.environ.get(PUBLISHED):
         _note_events(Path(path))
+    if os.environ.get(ADMITS_ALL):
+        LoadController.admit = lambda *_, **__: None  # type: ignore[method-assign]
     command_line()
 
 

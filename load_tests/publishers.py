@@ -48,16 +48,17 @@ def server_of(scenario: Scenario, folder: Path) -> Serve:
     """The server of a scenario, not yet started."""
     most = max(scenario.ramp)
     os.environ[publish_server.PUBLISHED] = str(folder / PUBLISHED)
+    os.environ[publish_server.ADMITS_ALL] = "" if scenario.admission else "1"
     think = {"model": "none"} if scenario.profile == "ingest" else {}
     settings: Mapping[str, Mapping[str, Any]] = {
         "limits": {
-            "sessions": most,
+            "sessions": most if scenario.offers else most + 64,
             "unpublished": 2 * most + 16,
             "subscribers": 512,
             "requests_per_minute": 60_000,
             "connections_per_address": 1000,
         },
-        "budget": {"ladder": scenario.ladder, "admission": scenario.admission},
+        "budget": {"ladder": scenario.ladder},
         "sample": {"budget_all": 1.0 * most + 4.0},
         "think": think,
     }
@@ -89,6 +90,7 @@ async def play(server: Serve, scenario: Scenario, played: Played, publishers: in
             full = publishers == max(scenario.ramp)
             refusals = await refused(client, scenario.offers if full else 0)
             await asyncio.sleep(ends - time.monotonic())
+            room = (await client.get("/v1/capacity")).json()
             after = await asyncio.to_thread(publish_server.usage, server.pid, server.workers())
             sent = await asyncio.to_thread(sender.result)
             stats = {one: (await client.get(f"/v1/sessions/{one}/stats")).json() for one in sessions}
@@ -109,7 +111,9 @@ async def play(server: Serve, scenario: Scenario, played: Played, publishers: in
     )
     machine = Machine(publish_server.spent(before, after), after.memory, clients)
     step = publish_figures.step(of, played.reference, played.changes, heard, machine)
-    return replace(step, refused=sent["refused"], refusals=tuple(refusals))
+    free = room["free"]["audio_video" if scenario.media.pictures else "audio"]
+    told = replace(step, free=free, bound_by=room["bound_by"])
+    return replace(told, refused=sent["refused"], refusals=tuple(refusals))
 
 
 async def refused(client: httpx.AsyncClient, offers: int) -> list[float]:

@@ -4,7 +4,8 @@
 
 ICE and DTLS are aiortc's; packets are encrypted and sent without its senders: about 25 us each. A sender
 answers PLI (from the next keyframe of the twin on, until none has been asked for in TWIN_SECONDS), NACK (RTX
-where negotiated) and sends a report a second. Its clock is known: `began` is the wall clock of media second 0.
+where negotiated) and sends a report a second. Its clock is known: `began` is the wall clock of media second
+0.
 Prints a line of JSON for each publisher once all are connected, and one at the end.
 """
 

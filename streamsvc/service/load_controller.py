@@ -10,7 +10,6 @@ the machine.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,7 +23,7 @@ from streamsvc.core.degradation import ALL_LEVELS, WorkRate
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import capacity, load_policy
 from streamsvc.service.capacity import Cost, Estimate, Kind, Room
-from streamsvc.service.engine_table import engines_of
+from streamsvc.service.engine_table import engines_of, machine_cores
 from streamsvc.service.load_policy import Load, LoadState
 from streamsvc.service.loop_lag import LoopLag
 
@@ -191,7 +190,7 @@ class LoadController:
             return Room(dict.fromkeys(capacity.KINDS, capacity.UNBOUNDED), "")
         if self.state.level and self._sessions():
             return Room(dict.fromkeys(capacity.KINDS, 0), self.state.cause or "level")
-        return capacity.room(self._estimate, self.cost, counts, self.lag.seconds, os.cpu_count() or 1)
+        return capacity.room(self._estimate, self.cost, counts, self.lag.seconds, machine_cores())
 
     def _worst(self, loads: Sequence[Load]) -> Load:
         """The longest wait of all sessions by kind; 0 for a worker that is not up."""

@@ -128,7 +128,7 @@ def test_a_forced_level_holds_under_any_load(virtual: asyncio.Runner) -> None:
 def test_only_warm_sessions_count_for_the_cost_of_one_more(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(load_controller, "machine_cores", lambda: 2)
     cores = [1.6]
 
     async def main() -> None:
@@ -245,7 +245,7 @@ def test_the_cost_of_this_process_is_its_cpu_time(
 ) -> None:
     spent = [10.0]
     monkeypatch.setattr("time.process_time", lambda: spent[0])
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(load_controller, "machine_cores", lambda: 2)
 
     async def main() -> None:
         controller = LoadController(list, lambda role: True, Budget(), others_cost=lambda: 0.4)
