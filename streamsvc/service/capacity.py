@@ -28,7 +28,7 @@ class Cost:
 
 
 # One cheap session, until one has been measured here; and how the kinds compare (load_tests/README.md).
-PRIOR: Mapping[Kind, Cost] = {"audio": Cost(0.15, 0.02), "audio_video": Cost(0.3, 0.06)}
+PRIOR: Mapping[Kind, Cost] = {"audio": Cost(0.15, 0.03), "audio_video": Cost(0.3, 0.06)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def test_the_cores_bound_how_many_fit_and_pictures_cost_more() -> None:
 
 def test_on_many_cores_the_core_of_the_event_loop_bounds() -> None:
     found = fits(Cost(cpu=4.0, loop=0.4), {"audio_video": 8}, cores=64)
-    assert found == Room({"audio": 24, "audio_video": 8}, "event_loop")
+    assert found == Room({"audio": 16, "audio_video": 8}, "event_loop")
 
 
 def test_nothing_fits_where_cores_or_event_loop_are_used_up_or_the_loop_is_late() -> None:
@@ -54,7 +54,7 @@ def test_before_anything_is_measured_the_prior_stands() -> None:
 
 
 def test_an_estimate_rises_at_once_and_falls_slowly() -> None:
-    talking, silent = Cost(cpu=0.3, loop=0.04), Cost(cpu=0.06, loop=0.01)
+    talking, silent = Cost(cpu=0.3, loop=0.06), Cost(cpu=0.06, loop=0.01)
     estimate = learnt(Estimate(), talking, {"audio": 2})
     assert estimate.cpu == pytest.approx(1.0)
     first = learnt(estimate, silent, {"audio": 2})

@@ -203,6 +203,25 @@ def test_a_late_event_loop_refuses_only_where_our_own_work_makes_it_late(
     virtual.run(main())
 
 
+def test_what_a_session_costs_is_not_learnt_from_its_beginning(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_controller, "machine_cores", lambda: 2)
+    spent = [1.8]
+
+    async def main() -> None:
+        sessions = [(FakeSession(), clock.now())]
+        controller = LoadController(
+            lambda: sessions, lambda role: True, Budget(), others_cost=lambda: spent[0]
+        )
+        await ticks(controller, WARMUP - 2.0)
+        spent[0] = 0.1
+        await ticks(controller, 6.0)
+        assert controller.room().free["audio"] >= 10, "models were loaded"
+
+    virtual.run(main())
+
+
 def test_sessions_that_are_being_answered_count_as_if_they_were_live(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         controller = LoadController(list, lambda role: True, Budget())
