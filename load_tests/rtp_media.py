@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 
 RATES = {"vp8": 90_000, "h264": 90_000, "opus": 48_000}  # Hz, of the RTP clock
 AUDIO_KBPS = 32
+NOISE = 4.0  # gray levels, of generated pictures
 SOUND = 960  # samples of a packet: 20 ms
 _ENCODERS = {
     "vp8": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "threads": "1"}),
@@ -94,7 +95,7 @@ def recording(
     Args:
         folder: where the encoded files are kept, for the next run.
         seconds: of the media, from the beginning; a shorter file is continued by its own beginning.
-        video: a file that libav reads; None: generated pictures that move.
+        video: a file that libav reads; None: generated pictures of a camera.
         audio: the same; None: a tone.
         form: of the video; None: there is none.
     """
@@ -105,7 +106,7 @@ def recording(
     paths = [
         _kept(
             folder,
-            (form, video, seconds, every),
+            (form, video or "camera", seconds, every),
             lambda to, every=every: _encode_pictures(to, _pictures(video, form, seconds), form, every),  # type: ignore[misc]
         )
         for every in (0, form.fps)
@@ -145,7 +146,7 @@ def _pictures(video: Path | None, form: Form, seconds: float) -> Iterator[Any]:
     """`seconds` of pictures of the form's size and rate."""
     count = round(seconds * form.fps)
     if video is None:
-        yield from (_drawn(number, form) for number in range(count))
+        yield from _drawn(form, count)
         return
     number = 0
     while number < count:
@@ -161,13 +162,16 @@ def _pictures(video: Path | None, form: Form, seconds: float) -> Iterator[Any]:
             raise SystemExit(f"{video} has no pictures")
 
 
-def _drawn(number: int, form: Form) -> Any:
-    """Stripes that move, and a noisy patch, so that the encoder has work as with a camera."""
+def _drawn(form: Form, count: int) -> Iterator[Any]:
+    """Pictures of a still scene before a camera: its noise is work for encoders, and no change."""
     across, down = np.meshgrid(np.arange(form.width), np.arange(form.height))
-    gray = (128 + 100 * np.sin((across + 5 * number) / 40) * np.cos(down / 60)).astype(np.uint8)
-    patch = np.random.default_rng(number).integers(0, 255, (form.height // 8, form.width // 8))
-    gray[: patch.shape[0], : patch.shape[1]] = patch
-    return av.VideoFrame.from_ndarray(gray, format="gray").reformat(format="yuv420p", threads=1)
+    scene = 128 + 80 * np.sin(across / 40) * np.cos(down / 60)
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0.0, NOISE, (form.height, form.width))
+    for _ in range(count):
+        moved = np.roll(noise, tuple(rng.integers(0, form.height, 2)), (0, 1))
+        gray = (scene + moved).clip(0, 255).astype(np.uint8)
+        yield av.VideoFrame.from_ndarray(gray, format="gray").reformat(format="yuv420p", threads=1)
 
 
 def _encode_sound(to: Path, audio: Path | None, seconds: float) -> None:
