@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from streamsvc.evaluation import score_captions
 from streamsvc.evaluation.score_captions import Reference, Score, Snapshot, percentile
 
 PACKET = 0.02  # seconds of sound in a packet: its first sample is that old when it is sent
+AROUND = 0.5  # seconds around a word that count as captioned, as in the service's own coverage
 SEEN_WITHIN = 5.0  # seconds in which a change of the picture must be sampled
 
 Events = Sequence[tuple[float, Mapping[str, Any]]]  # monotonic second of its coming, event
@@ -119,22 +120,27 @@ def scored(one: Published, reference: Reference) -> Score:
 
 
 def covered(one: Published, reference: Reference) -> float:
-    """Share of the spoken letters in whose place the captions of a publisher have words, right or wrong.
+    """Share of the spoken words at whose time closed captions have a word within AROUND, right or wrong.
 
-    By letters, since "stone cutter" and "stonecutter" are the same speech; wrong words make up for twice
-    their own letters at most, and words elsewhere for none.
+    So it falls where speech is lost, and not where a recogniser errs: that is the word error rate. The zero of
+    the session's clock follows from the words that are right.
     """
-    shown = snapshots(one.events, one.began)
-    spoken, written = reference.words, score_captions.norm(shown[-1][1]) if shown else []
-    missing, after, behind = 0, 0, 0  # where the last equal words end
-    for i, j in [*score_captions.align(spoken, written)[0], (len(spoken), len(written))]:
-        missing += max(0, _letters(spoken[after:i]) - 2 * _letters(written[behind:j]))
-        after, behind = i + 1, j + 1
-    return 1.0 - missing / max(1, _letters(spoken))
-
-
-def _letters(words: Sequence[str]) -> int:
-    return sum(len(word) for word in words)
+    heard = [
+        (part, float(word["start"]), float(word["end"]))
+        for _, event in one.events
+        if event["type"] == "caption.final"
+        for word in event["words"]
+        for part in score_captions.norm(word["text"])
+    ]
+    pairs, _ = score_captions.align(reference.words, [word for word, _, _ in heard])
+    if not pairs:
+        return 0.0
+    zero = median(heard[there][2] - reference.ends[here] for here, there in pairs)
+    found = sum(
+        any(start - AROUND <= end + zero <= finish + AROUND for _, start, finish in heard)
+        for end in reference.ends
+    )
+    return found / len(reference.ends)
 
 
 def changes(one: Published, times: Sequence[float]) -> list[float]:

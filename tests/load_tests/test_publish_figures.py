@@ -31,8 +31,14 @@ def partial(at: float, text: str, stable: int) -> tuple[float, dict[str, Any]]:
     return at, {"type": "caption.partial", "text": text, "stable": stable}
 
 
-def final(at: float, text: str) -> tuple[float, dict[str, Any]]:
-    return at, {"type": "caption.final", "text": text}
+def final(at: float, text: str, zero: float = 7.0) -> tuple[float, dict[str, Any]]:
+    """A closed caption whose words are spoken a second after the other, "-" for none."""
+    words = [
+        {"text": word, "start": zero + end - 0.3, "end": zero + end}
+        for end, word in enumerate(text.split(), 1)
+        if word != "-"
+    ]
+    return at, {"type": "caption.final", "text": text, "words": words}
 
 
 def published(*events: tuple[float, dict[str, Any]], began: float = 100.0) -> Published:
@@ -68,22 +74,28 @@ def test_a_word_is_as_late_as_its_event_behind_the_packet_that_ends_it() -> None
     ("written", "share"),
     [
         ("One two three", 1.0),
-        ("onetwo three.", 1.0),
-        ("won too free", 1.0),
-        ("one three", 8 / 11),
-        ("one one one three one one", 1.0),
-        ("one x three", 10 / 11),
+        ("One x three.", 1.0),
+        ("One - three", 2 / 3),
+        ("One - three four five", 2 / 3),
+        ("x y z", 0.0),
         ("", 0.0),
     ],
 )
-def test_coverage_counts_the_letters_that_have_no_caption_and_no_more(written: str, share: float) -> None:
+def test_coverage_counts_the_words_at_whose_time_there_is_none(written: str, share: float) -> None:
     assert covered(published(final(103.5, written)), SPOKEN) == pytest.approx(share)
+
+
+def test_a_word_left_out_by_a_recogniser_between_two_others_is_covered() -> None:
+    close = Reference(SPOKEN.words, (1.0, 1.3, 1.6))
+    words = [{"text": word, "start": end - 0.2, "end": end} for word, end in (("one", 4.0), ("three", 4.6))]
+    caption = 103.0, {"type": "caption.final", "text": "one three", "words": words}
+    assert covered(published(caption), close) == 1.0
 
 
 def test_the_worst_publisher_is_told_beside_the_mean() -> None:
     found = figures(published(final(103.5, "One two three four five")), published(final(103.5, "One")))
-    assert found.coverage == pytest.approx((1 + 3 / 11) / 2)
-    assert found.worst_coverage == pytest.approx(3 / 11)
+    assert found.coverage == pytest.approx((1 + 1 / 3) / 2)
+    assert found.worst_coverage == pytest.approx(1 / 3)
     assert figures(published()).coverage == 0.0
 
 
