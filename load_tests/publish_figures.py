@@ -122,8 +122,8 @@ def scored(one: Published, reference: Reference) -> Score:
 def covered(one: Published, reference: Reference) -> float:
     """Share of the spoken words at whose time closed captions have a word within AROUND, right or wrong.
 
-    So it falls where speech is lost, and not where a recogniser errs: that is the word error rate. The zero of
-    the session's clock follows from the words that are right.
+    So it falls where speech is lost, and not where a recogniser errs: that is the word error rate. The zero
+    of the session's clock follows from the words that are right.
     """
     heard = [
         (part, float(word["start"]), float(word["end"]))

@@ -117,35 +117,17 @@ def plots(scenario: Scenario, steps: Sequence[Step]) -> list[str]:
         "packets": over(lambda step: 100 * step.missing / max(1, step.packets)),
         "level": over(lambda step: float(step.level)),
     }
-    return [
-        svg(
-            [
-                Panel("seconds from glass to caption, by publishers", ticks, latencies, scenario.budget),
-                Panel("percent of the words, by publishers", ticks, shares, 100 * scenario.coverage),
-            ]
-        ),
-        svg(
-            [
-                Panel(
-                    "CPU seconds a second, by publishers",
-                    ticks,
-                    {name: over(lambda step, name=name: step.machine.cpu.get(name)) for name in threads},  # type: ignore[misc]
-                    1.0,
-                ),
-                Panel(
-                    "memory in MB, by publishers",
-                    ticks,
-                    {name: over(lambda step, name=name: step.machine.memory.get(name)) for name in processes},  # type: ignore[misc]
-                ),
-            ]
-        ),
-        svg(
-            [
-                Panel("events a second to subscribers", ticks, {"events": over(lambda s: s.events_a_second)}),
-                Panel("percent of packets lost; highest level", ticks, lost),
-            ]
-        ),
-    ]
+    cpu = {name: over(lambda step, name=name: step.machine.cpu.get(name)) for name in threads}  # type: ignore[misc]
+    memory = {name: over(lambda step, name=name: step.machine.memory.get(name)) for name in processes}  # type: ignore[misc]
+    panels = (
+        Panel("seconds from glass to caption", ticks, latencies, scenario.budget),
+        Panel("percent of the words", ticks, shares, 100 * scenario.coverage),
+        Panel("CPU seconds a second", ticks, cpu, 1.0),
+        Panel("memory in MB", ticks, memory),
+        Panel("events a second to subscribers", ticks, {"events": over(lambda step: step.events_a_second)}),
+        Panel("percent of packets lost; highest level", ticks, lost),
+    )
+    return [svg([panel]) for panel in panels]  # one legend each: they share no line
 
 
 def html(scenario: Scenario, steps: Sequence[Step]) -> str:
@@ -164,6 +146,7 @@ def html(scenario: Scenario, steps: Sequence[Step]) -> str:
             f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
             f"<p>{escaping.escape(_verdict(scenario, steps))}</p>",
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>",
+            "<h2>By number of publishers</h2>",
             *plots(scenario, steps),
             f"<p>{notes}</p><details><summary>Scenario</summary><pre>{settings}</pre></details>",
             "</body></html>",

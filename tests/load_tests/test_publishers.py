@@ -37,7 +37,7 @@ async def test_two_publishers_are_captioned_whole_and_the_report_says_so(tmp_pat
     assert {"event loop", "worker hear"} <= set(step.machine.cpu) and step.machine.memory["serve"] > 0
     assert publish_figures.capacity([step], scenario.budget, scenario.coverage) == 2
     page = publish_report.html(scenario, [step])
-    assert page.count("<svg") == 3 and "&lt;small&gt;" in page and "<small>" not in page
+    assert page.count("<svg") == 6 and "&lt;small&gt;" in page and "<small>" not in page
     assert (
         "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "Capacity: 2 publishers" in page
     )
