@@ -39,7 +39,7 @@ class Panel:
 
 
 def svg(panels: Sequence[Panel]) -> str:
-    """The picture of at least one panel. A line has the same colour in every panel; after eight they repeat."""
+    """The picture of at least one panel. A line has one colour in all panels; after eight they repeat."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     colours = dict(zip(names, itertools.cycle(_COLOURS), strict=False))
     width = _LEFT + len(panels) * (_WIDTH + _GAP) - _GAP + 20

@@ -53,16 +53,21 @@ def test_before_anything_is_measured_the_prior_stands() -> None:
     assert learnt(Estimate(), Cost(cpu=3.0), {}) == Estimate(), "no session, nothing learnt"
 
 
-def test_an_estimate_rises_at_once_and_falls_slowly() -> None:
-    talking, silent = Cost(cpu=0.3, loop=0.06), Cost(cpu=0.06, loop=0.01)
+def test_an_estimate_rises_soon_and_falls_slowly() -> None:
+    talking, silent = Cost(cpu=0.3, loop=0.06), Cost(cpu=0.06, loop=0.012)
     estimate = learnt(Estimate(), talking, {"audio": 2})
-    assert estimate.cpu == pytest.approx(1.0)
-    first = learnt(estimate, silent, {"audio": 2})
-    assert 0.9 < first.cpu < 1.0
-    for _ in range(60):
-        first = learnt(first, silent, {"audio": 2})
-    assert first.cpu == pytest.approx(0.2, abs=0.05)
-    assert learnt(first, talking, {"audio": 2}).cpu == pytest.approx(1.0)
+    assert [estimate.cpu, estimate.loop] == pytest.approx([1.0, 1.0])
+
+    def after(times: int, cost: Cost, since: Estimate) -> list[float]:
+        for _ in range(times):
+            since = learnt(since, cost, {"audio": 2})
+        return [since.cpu, since.loop]
+
+    low = Estimate(0.2, 0.2, measured=True)
+    assert after(1, silent, estimate) == pytest.approx([0.96, 0.96])
+    assert after(100, silent, estimate) == pytest.approx([0.2, 0.2], abs=0.01)
+    assert after(1, talking, low) == pytest.approx([0.4, 0.4]), "one peak is not what a session costs"
+    assert min(after(10, talking, low)) > 0.95
 
 
 def test_a_mix_of_kinds_is_told_apart_by_what_they_cost_in_general() -> None:
