@@ -59,8 +59,7 @@ class Room:
 def learnt(estimate: Estimate, cost: Cost, counts: Mapping[Kind, int]) -> Estimate:
     """The estimate after one measurement of sessions that have all run for a while.
 
-    It rises soon, though not with a slide that is read in one measurement, and falls slowly: who is silent now
-    will speak again.
+    It rises soon, though not with one slide that is read, and falls slowly: who is silent will speak again.
     """
     plain = Estimate().of(counts)
     if not plain.cpu:
