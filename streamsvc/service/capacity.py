@@ -53,7 +53,7 @@ class Room:
     """Sessions that fit beside the live ones if all of them are of one kind, and what allows no more."""
 
     free: Mapping[Kind, int]
-    bound_by: str  # "cpu", "event_loop", "lag"; "": nothing measured here
+    bound_by: str  # of those with video: "cpu", "event_loop" or "lag"; "": nothing
 
 
 def learnt(estimate: Estimate, cost: Cost, counts: Mapping[Kind, int]) -> Estimate:
