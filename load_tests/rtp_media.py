@@ -29,7 +29,13 @@ _ENCODERS = {
     "vp8": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "threads": "1"}),
     "h264": (
         "libx264",
-        {"preset": "veryfast", "tune": "zerolatency", "profile": "baseline", "bf": "0", "threads": "1"},
+        {
+            "preset": "veryfast",
+            "tune": "zerolatency",
+            "profile": "baseline",
+            "sc_threshold": "0",  # no keyframe but those that are forced
+            "threads": "1",
+        },
     ),
 }
 
@@ -217,7 +223,7 @@ def _stream(path: Path, codec: str, seconds: float) -> Stream:
         found = [
             (packet.pts, packet.is_keyframe, bytes(packet)) for packet in packets if packet.pts is not None
         ]
-        base = float(stream.time_base)
+        base = float(stream.time_base or 0)
     first = found[0][0]
     units = []
     for number, (pts, keyframe, data) in enumerate(found):
