@@ -47,8 +47,8 @@ CLOSING = 1.5  # seconds in which deleted sessions close
 def server_of(scenario: Scenario, folder: Path) -> Serve:
     """The server of a scenario, not yet started."""
     most = max(scenario.ramp)
-    os.environ[publish_server.PUBLISHED] = str(folder / PUBLISHED)
-    os.environ[publish_server.ADMITS_ALL] = "" if scenario.admission else "1"
+    told = {publish_server.PUBLISHED: str(folder / PUBLISHED)}
+    told |= {} if scenario.admission else {publish_server.ADMITS_ALL: "1"}
     think = {"model": "none"} if scenario.profile == "ingest" else {}
     settings: Mapping[str, Mapping[str, Any]] = {
         "limits": {
@@ -63,7 +63,12 @@ def server_of(scenario: Scenario, folder: Path) -> Serve:
         "think": think,
     }
     command = publish_server.INGEST if scenario.profile == "ingest" else publish_server.ALL
-    return Serve(folder, settings, command)
+    os.environ |= told  # which the server is given when it is made
+    try:
+        return Serve(folder, settings, command)
+    finally:
+        for name in told:
+            del os.environ[name]
 
 
 async def play(server: Serve, scenario: Scenario, played: Played, publishers: int, kept: Path) -> Step:
