@@ -6,15 +6,17 @@ Pure.
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97", "#c98b1d", "#5c6670")
+_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97", "#c98b1d", "#5c6670", "#2a9d8f", "#7a4b2a")
 _WIDTH = 340  # pixels of one panel
 _HEIGHT = 240
 _LEFT = 60  # margins
 _TOP = 40
 _GAP = 80  # between panels
+_NAME, _ROW = 120, 18  # one name of the legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,21 @@ class Panel:
 
 
 def svg(panels: Sequence[Panel]) -> str:
-    """The picture of at least one panel. A line has the same colour in every panel."""
+    """The picture of at least one panel. A line has one colour in all panels; after eight they repeat."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    colours = dict(zip(names, _COLOURS, strict=False))
+    colours = dict(zip(names, itertools.cycle(_COLOURS), strict=False))
+    width = _LEFT + len(panels) * (_WIDTH + _GAP) - _GAP + 20
+    columns = max(1, (width - _LEFT) // _NAME)
     parts = []
     for number, panel in enumerate(panels):
         parts += _panel(panel, _LEFT + number * (_WIDTH + _GAP), colours)
     for place, (name, colour) in enumerate(colours.items()):
-        x, y = _LEFT + 120 * place, _TOP + _HEIGHT + 44
+        x, y = _LEFT + _NAME * (place % columns), _TOP + _HEIGHT + 44 + _ROW * (place // columns)
         parts.append(
             f'<path d="M{x} {y - 4}h20" stroke="{colour}" stroke-width="3"/>'
             + _text(x + 26, y, name, "start")
         )
-    width, height = _LEFT + len(panels) * (_WIDTH + _GAP) - _GAP + 20, _TOP + _HEIGHT + 60
+    height = _TOP + _HEIGHT + 60 + _ROW * ((len(names) - 1) // columns)
     size = f'width="{width}" height="{height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])

@@ -26,7 +26,7 @@ from streamsvc.events.event_writer import EventWriter, Row
 from streamsvc.events.group_commit import GroupCommit
 from streamsvc.events.schema import DURABLE, EVENTS, VERSION
 from streamsvc.events.store import Store
-from streamsvc.events.subscription import Entry, Subscription
+from streamsvc.events.subscription import Entry, SharedTexts, Subscription
 
 log = structlog.get_logger()
 _TAIL = 512  # durable events in memory, those of ten minutes or so: a resume seldom reads the disk
@@ -60,6 +60,7 @@ class EventLog:
         self._shown = 0  # seq of the last durable event that anybody has seen
         self._ephemerals = 0
         self._subscribers: dict[Subscription, str] = {}  # each with whose it is
+        self._texts = SharedTexts()
         self._ended = False
 
     def resume(self, epoch: str, seq: int) -> None:
@@ -162,7 +163,9 @@ class EventLog:
                 f"this token, with those made with it, has {half} subscribers of this session already",
                 code="too_many_of_token",
             )
-        subscription = Subscription(self._limits, types, client or secrets.token_hex(8), lasting=lasting)
+        subscription = Subscription(
+            self._limits, types, client or secrets.token_hex(8), lasting=lasting, texts=self._texts
+        )
         if self._ended and not lasting:
             subscription.end()
         self._subscribers[subscription] = share

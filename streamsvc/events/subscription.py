@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.shared_text import SharedText
+
+_TEXTS = 64  # that are shared: some events, each for some different filters
 
 
 class SlowSubscriber(StreamsvcError):
@@ -36,6 +39,27 @@ class Entry:
     text: str
 
 
+class SharedTexts:
+    """The texts of the last events as subscribers are sent them, each made once.
+
+    Subscribers with the same filter have had the same event before, so that one text does for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, int], SharedText] = {}  # by text and `prev`, oldest first
+
+    def of(self, entry: Entry, prev: int) -> SharedText:
+        """The event's JSON text; a durable one gets `prev`, the seq of the durable event sent before."""
+        key = entry.text, prev if entry.seq is not None else -1
+        found = self._made.get(key)
+        if found is None:
+            ending = f',"prev":{prev}}}' if entry.seq is not None else "}"
+            found = self._made[key] = SharedText(entry.text + ending)
+            if len(self._made) > _TEXTS:
+                del self._made[next(iter(self._made))]
+        return found
+
+
 class Subscription:
     """One subscriber's bounded queue. Call `next` until it returns None or raises.
 
@@ -44,15 +68,25 @@ class Subscription:
         types: patterns such as "caption.*"; empty: all.
         client: the subscriber's id; events with another audience are left out.
         lasting: goes on after the end of the log: answers to questions about an ended session still come.
+        texts: of the log, which all its subscribers share; None: this one has its own.
 
     `dropped`: events that the subscriber has lost.
     """
 
-    def __init__(self, limits: Limits, types: Sequence[str], client: str, *, lasting: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        types: Sequence[str],
+        client: str,
+        *,
+        lasting: bool = False,
+        texts: SharedTexts | None = None,
+    ) -> None:
         self.client = client
         self.lasting = lasting
         self.dropped = 0
         self._limits = limits
+        self._texts = texts or SharedTexts()
         self._types = tuple(types)
         self._waiting: deque[tuple[float, Entry]] = deque()  # with the monotonic second of its arrival here
         self._bytes = 0
@@ -125,12 +159,9 @@ class Subscription:
         self._bytes = sum(len(item.text) for _, item in self._waiting)
 
     def _completed(self, entry: Entry) -> tuple[int | None, str]:
-        """The event's JSON text; a durable one gets `prev`, the seq of the durable event sent before."""
-        if entry.seq is None:
-            return None, entry.text + "}"
-        prev = self._prev
-        self._prev = entry.seq
-        return entry.seq, f'{entry.text},"prev":{prev}}}'
+        text = self._texts.of(entry, self._prev)
+        self._prev = self._prev if entry.seq is None else entry.seq
+        return entry.seq, text
 
     def _over_limit(self) -> bool:
         if not self._waiting:

@@ -53,6 +53,7 @@ from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.refusal_log import RefusalLog, route_of
 from streamsvc.service.request_guard import RequestGuard
 from streamsvc.service.service import Service
+from streamsvc.service.session_bodies import Capacity
 from streamsvc.service.slow_readers import SlowReaders
 from streamsvc.service.token_lifetime import TokenLifetime
 from streamsvc.service.websocket_server import websocket_with
@@ -268,12 +269,15 @@ def _operations(service: Service) -> APIRouter:
         """Prometheus metrics."""
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @routes.get("/v1/capacity")
+    @routes.get("/v1/capacity", response_model=Capacity)
     async def capacity() -> dict[str, Any]:
-        """How many sessions have a publisher, their limit, and the degradation level with what it means."""
+        """How many sessions have a publisher, how many more fit now, and the degradation level in words."""
+        room = service.sessions.room()
         return {
             "sessions": service.sessions.places.taken,
             "limit": service.settings.limits.sessions,
+            "free": room.free,
+            "bound_by": room.bound_by,
             **service.load_controller.describe(),
             "draining": service.sessions.draining,
         }

@@ -44,6 +44,12 @@ def engines_of(settings: Settings) -> dict[str, dict[str, str]]:
     return ENGINES[settings.models.profile]
 
 
+def machine_cores() -> int:
+    """The cores that this process may use, by affinity and cgroup."""
+    chat_models: Any = importlib.import_module("engines.chat_models")
+    return int(chat_models.machine_cores())
+
+
 def think_model(settings: Settings) -> ThinkModel:
     """The model that answers questions under these settings; "auto" is resolved by what is on the disk.
 

@@ -1,7 +1,7 @@
 """Load controller: keeps the latency budget of one process by degradation and admission control.
 
-Judged by what waits in our own sessions, and by the CPU seconds of our own work. Idle-class work (what runs
-under `core.idle_gate`) is left out of both: it waits for nobody, and stops where somebody asks.
+Judged by what waits in our own sessions and our event loop, and by the CPU seconds of our own work. Idle-
+class work (what runs under `core.idle_gate`) is left out: it waits for nobody, and stops where somebody asks.
 
 One level applies to all sessions, since they share the machine. Sessions that are not real time (a file
 read as fast as possible) are left out: they are late by design, and what they publish must not depend on
@@ -10,8 +10,8 @@ the machine.
 
 from __future__ import annotations
 
-import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -21,9 +21,11 @@ from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Budget, Settings
 from streamsvc.core.degradation import ALL_LEVELS, WorkRate
 from streamsvc.core.errors import CapacityError
-from streamsvc.service import load_policy
-from streamsvc.service.engine_table import engines_of
+from streamsvc.service import capacity, load_policy
+from streamsvc.service.capacity import Cost, Estimate, Kind, Room
+from streamsvc.service.engine_table import engines_of, machine_cores
 from streamsvc.service.load_policy import Load, LoadState
+from streamsvc.service.loop_lag import LoopLag
 
 log = structlog.get_logger()
 OUTAGE_TICK = 0.1  # seconds between looks at the workers
@@ -47,6 +49,11 @@ def levels_of(settings: Settings) -> tuple[int, ...]:
 
 class LoadSource(Protocol):
     """What the load controller needs of a session."""
+
+    @property
+    def live_video(self) -> bool:
+        """Whether it looks at pictures now."""
+        ...
 
     def load(self, now: float) -> Load:
         """What waits in the session at monotonic second `now`."""
@@ -92,7 +99,10 @@ class LoadController:
         self._others_cost = others_cost
         self._forced: int | None = None
         self._own = WorkRate()  # of this process: transport, decoding of publishers, text
+        self._loop = WorkRate()  # of the event loop's thread
         self._others = 0.0
+        self._estimate = Estimate()
+        self.lag = LoopLag()
         self._measured_at = -COST_INTERVAL
         self._logged_level = 0
 
@@ -104,7 +114,9 @@ class LoadController:
         """
         due = clock.now() + TICK
         while True:
+            began, computed = clock.now(), time.process_time()
             await clock.sleep(OUTAGE_TICK)
+            self.lag.add(clock.now() - began - OUTAGE_TICK, time.process_time() - computed)
             self._tell_outage(silent())
             if clock.now() >= due:
                 due = clock.now() + TICK
@@ -120,9 +132,7 @@ class LoadController:
         """Measure the load and apply the level that follows from it."""
         now = clock.now()
         if now - self._measured_at >= COST_INTERVAL:
-            self._own.add(time.process_time(), now)
-            self._others = self._others_cost()
-            self._measured_at = now
+            self._measure(now)
         loads = [(session, session.load(now)) for session, _ in self._sessions()]
         metrics.asr_backlog.set(sum(load.backlog for _, load in loads))
         if self._settings.ladder and self._forced is None:
@@ -136,6 +146,18 @@ class LoadController:
             session.apply_level(self.state.level, load_policy.reason(self.state, load))
         for session in self._ended():
             session.apply_level(self.state.level, load_policy.reason(self.state, Load()))
+
+    def _measure(self, now: float) -> None:
+        """Measure what our work costs, and what a session does, where none has just begun."""
+        self._own.add(time.process_time(), now)
+        self._loop.add(time.thread_time(), now)
+        self._others = self._others_cost()
+        self._measured_at = now
+        if all(now - began >= WARMUP for _, began in self._sessions()):
+            self._estimate = capacity.learnt(self._estimate, self.cost, self._counts())
+
+    def _counts(self, coming: Iterable[Kind] = ()) -> Counter[Kind]:
+        return Counter([*(_kind(session.live_video) for session, _ in self._sessions()), *coming])
 
     def _tell_level(self) -> None:
         """Set the metric, and log a change of level with what it means."""
@@ -157,9 +179,18 @@ class LoadController:
         return load_policy.described(self.state.level, reason, self.levels)
 
     @property
-    def cost(self) -> float:
-        """What our work costs now, as a share of all cores; idle-class work is left out."""
-        return (self._own.value + self._others) / (os.cpu_count() or 1)
+    def cost(self) -> Cost:
+        """What our work costs now; idle-class work is left out."""
+        return Cost(self._own.value + self._others, self._loop.value)
+
+    def room(self, coming: Iterable[Kind] = ()) -> Room:
+        """How many sessions more fit beside the live ones and those that are being answered (`coming`)."""
+        counts = self._counts(coming)
+        if not self._settings.admission:
+            return Room(dict.fromkeys(capacity.KINDS, capacity.UNBOUNDED), "")
+        if self.state.level and self._sessions():
+            return Room(dict.fromkeys(capacity.KINDS, 0), self.state.cause or "level")
+        return capacity.room(self._estimate, self.cost, counts, self.lag.seconds, machine_cores())
 
     def _worst(self, loads: Sequence[Load]) -> Load:
         """The longest wait of all sessions by kind; 0 for a worker that is not up."""
@@ -184,11 +215,13 @@ class LoadController:
             self.state = LoadState(level)
         self._forced = level
 
-    def admit(self) -> None:
-        """Admit one more session. Raises CapacityError where it would make the live ones late."""
-        now = clock.now()
-        warm = sum(now - began >= WARMUP for _, began in self._sessions())
-        if self._settings.admission and not load_policy.admits(self.state, self.cost, warm):
+    def admit(self, kind: Kind = "audio_video", coming: Iterable[Kind] = ()) -> None:
+        """Admit one more session. Raises CapacityError where it would make the live ones late.
+
+        `coming`: of those that are being answered.
+        """
+        room = self.room(coming)
+        if room.free[kind] < 1:
             metrics.sessions_rejected.labels("budget").inc()
             cause = load_policy.LIMITS[self.state.cause].reason if self.state.cause else ""
             raise CapacityError(
@@ -196,3 +229,7 @@ class LoadController:
                 "try again later",
                 retry_after=10.0,
             )
+
+
+def _kind(has_video: bool) -> Kind:
+    return "audio_video" if has_video else "audio"

@@ -75,7 +75,6 @@ _MESSAGES: Mapping[str, str] = {  # reason -> what it means to users
     FORCED: "the operator of this server holds this level",
 }
 _IN_FULL = "Nothing is reduced: this machine keeps up."
-MAX_COST = 0.95  # of all cores: CPU seconds a second of our work, the new session included
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +173,3 @@ def described(level: int, reason: str, levels: Sequence[int] = ALL_LEVELS) -> di
         goes_on = f"Still working: {degradation.working(level)}."
         message = f"{cause[0].upper()}{cause[1:]}. For now, {'; '.join(reduced)}. {goes_on}"
     return {"level": level, "reason": reason, "message": message, "reduced": reduced}
-
-
-def admits(state: LoadState, cost: float, live: int) -> bool:
-    """Whether one more session of average cost keeps the live ones in time. The first is always admitted.
-
-    Args:
-        state: no session is admitted above level 0.
-        cost: what our work other than idle-class costs, as a share of all cores, 0 to 1.
-        live: sessions behind that cost; those too new to have been measured are left out.
-    """
-    return live == 0 or (state.level == 0 and cost + cost / live <= MAX_COST)

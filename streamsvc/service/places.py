@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from streamsvc.core import metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
 from streamsvc.service.auth import LOCAL, OWNER, root_of
+from streamsvc.service.capacity import Kind, Room
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 
 _UNBOUNDED = ("", OWNER, LOCAL)  # roots of holders that may have all
+
+
+class Admission(Protocol):
+    """What of the load controller decides on one more session."""
+
+    def admit(self, kind: Kind, coming: Iterable[Kind]) -> None:
+        """Raise CapacityError where the load allows no further session beside those that are coming."""
+        ...
+
+    def room(self, coming: Iterable[Kind]) -> Room:
+        """How many sessions more the load allows."""
+        ...
 
 
 class Places:
@@ -23,15 +37,15 @@ class Places:
     Args:
         limits: how many there are.
         by_id: all sessions in memory.
-        admit_load: raises CapacityError where the load allows no further session.
+        admission: by load.
     """
 
-    def __init__(self, limits: Limits, by_id: Mapping[str, Session], admit_load: Callable[[], None]) -> None:
+    def __init__(self, limits: Limits, by_id: Mapping[str, Session], admission: Admission) -> None:
         self._limits = limits
         self._by_id = by_id
-        self._admit_load = admit_load
-        # Holders of publishers that are being answered, and of sources that are being opened.
-        self._coming: list[str] = []
+        self._admission = admission
+        # Publishers that are being answered, and sources that are being opened: their holders and kinds.
+        self._coming: list[tuple[str, Kind]] = []
 
     @property
     def taken(self) -> int:
@@ -41,24 +55,32 @@ class Places:
     def _holders(self) -> list[str]:
         return [session.holder for session in self._by_id.values() if holds(session)]
 
+    def room(self) -> Room:
+        """How many sessions more get a place, by kind, whoever asks; `bound_by` "limit": of the settings."""
+        left = max(0, self._limits.sessions - self.taken - len(self._coming))
+        found = self._admission.room([kind for _, kind in self._coming])
+        if left > max(found.free.values()):
+            return found
+        return Room({kind: min(left, count) for kind, count in found.free.items()}, "limit")
+
     @contextlib.contextmanager
-    def held(self, holder: str) -> Iterator[None]:
+    def held(self, holder: str, kind: Kind = "audio_video") -> Iterator[None]:
         """Hold a place until a publisher is attached, at most until the block is left.
 
         `holder`: of the token that the session is made with. Raises CapacityError.
         """
-        holders = self._holders() + self._coming
+        holders = [*self._holders(), *(one for one, _ in self._coming)]
         check_share(holder, holders, self._limits.sessions_per_token)
         taken = len(holders)
         if taken >= self._limits.sessions:
             metrics.sessions_rejected.labels("capacity").inc()
             raise CapacityError(f"{taken} of {self._limits.sessions} sessions are live; try again later")
-        self._admit_load()
-        self._coming.append(holder)
+        self._admission.admit(kind, [one for _, one in self._coming])
+        self._coming.append((holder, kind))
         try:
             yield
         finally:
-            self._coming.remove(holder)
+            self._coming.remove((holder, kind))
 
     def admit_waiting(self, holder: str, *, publishes: bool = False) -> None:
         """Raise CapacityError where no further session may wait for a publisher.

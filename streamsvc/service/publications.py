@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator
 
@@ -14,9 +15,12 @@ from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.whip import Publication
 from streamsvc.service import broadcast_ids
+from streamsvc.service.capacity import Kind
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
+
+_VIDEO = re.compile(r"^m=video [1-9]", re.MULTILINE)  # a media section that is not refused
 
 
 class Publications:
@@ -50,7 +54,8 @@ class Publications:
             Conflict: the session has a publisher already, or has ended. CapacityError: no place is free; no
                 peer is made then. InvalidRequest, Unprocessable: no answer is possible.
         """
-        async with self.session_for(name, holder) as session:
+        kind: Kind = "audio_video" if _VIDEO.search(offer) else "audio"
+        async with self.session_for(name, holder, kind) as session:
             resource = secrets.token_urlsafe(18)
             peer = await self._answer(session, resource, offer)
         publication = Publication(session.id, resource, peer)
@@ -62,8 +67,10 @@ class Publications:
         return publication
 
     @contextlib.asynccontextmanager
-    async def session_for(self, name: str | None, holder: str = "") -> AsyncIterator[Session]:
-        """The session that a publisher of any kind is attached to within the block; it has a place meanwhile.
+    async def session_for(
+        self, name: str | None, holder: str = "", kind: Kind = "audio_video"
+    ) -> AsyncIterator[Session]:
+        """The session that a publisher of any door is attached to within the block; it has a place meanwhile.
 
         Where none of that name is live, a new broadcast begins; of one that never began nothing is left.
 
@@ -71,7 +78,7 @@ class Publications:
             Conflict, CapacityError, InvalidRequest: see `publish`.
         """
         live = self._live(name) if name is not None else None
-        with self._sessions.place(live, holder):
+        with self._sessions.place(live, holder, kind):
             session = live or self._begin(name, holder)
             self._joined.add(session)
             try:

@@ -105,7 +105,7 @@ class Service:
                 sample.budget_all, sample.burst, lambda: metrics.count_dropped("budget_all")
             ),
         )
-        self.sessions = Sessions(shared, self._tasks, self.load_controller.admit)
+        self.sessions = Sessions(shared, self._tasks, self.load_controller)
         self.publications = Publications(self.sessions, self._tasks)
         self.pushes = Pushes(self.sessions, self._tasks)
         self.started = StartedBy(self.auth.over)

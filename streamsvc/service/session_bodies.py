@@ -165,6 +165,25 @@ class Stats(BaseModel):
     )
 
 
+class Capacity(BaseModel):
+    """Sessions with a publisher, and how many more get a place now."""
+
+    sessions: int = Field(description="with a publisher")
+    limit: int = Field(description="of them: `limits.sessions`")
+    free: dict[str, int] = Field(
+        description="sessions more that fit if all are of one kind: `audio` alone, or `audio_video`"
+    )
+    bound_by: str = Field(
+        description="what allows no more: `limit`, `cpu`, `event_loop`, `lag`, `draining`, a wait that has "
+        "raised the level (`backlog`, `see_wait`, `think_wait`), or `level`: one is held by the operator"
+    )
+    level: int
+    reason: str
+    message: str = Field(description="what is late and why, what is reduced, what still works")
+    reduced: list[str]
+    draining: bool
+
+
 class Match(BaseModel):
     """One thing that was said or shown."""
 

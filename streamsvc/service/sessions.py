@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +21,9 @@ from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import broadcast_ids
+from streamsvc.service.capacity import KINDS, Kind, Room
 from streamsvc.service.media_input import State
-from streamsvc.service.places import Places, holds
+from streamsvc.service.places import Admission, Places, holds
 from streamsvc.service.recording import Recorder, check_recording
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.stored_sessions import StoredSessions
@@ -38,7 +39,7 @@ class Sessions:
     Args:
         shared: what all sessions share.
         tasks: where sessions run.
-        admit: raises CapacityError where the load allows no further session.
+        admission: by load.
 
     `by_id`: all sessions in memory, ended ones too, by their own ids. `stored`: ended ones that are on disk
     alone. `places`: of live ones. `draining`: admits none any more.
@@ -46,13 +47,13 @@ class Sessions:
     Wherever a session is asked for, its name does as well as its id: `resolve`.
     """
 
-    def __init__(self, shared: SharedResources, tasks: BackgroundTasks, admit: Callable[[], None]) -> None:
+    def __init__(self, shared: SharedResources, tasks: BackgroundTasks, admission: Admission) -> None:
         self.by_id: dict[str, Session] = {}
         self.stored = StoredSessions(shared.settings.data_dir)
         self.draining = False
         self.shared = shared
         self._tasks = tasks
-        self.places = Places(shared.settings.limits, self.by_id, admit)
+        self.places = Places(shared.settings.limits, self.by_id, admission)
 
     @property
     def live(self) -> list[Session]:
@@ -201,10 +202,15 @@ class Sessions:
             )
 
     @contextlib.contextmanager
-    def place(self, session: Session | None = None, holder: str = "") -> Iterator[None]:
+    def place(
+        self, session: Session | None = None, holder: str = "", kind: Kind = "audio_video"
+    ) -> Iterator[None]:
         """Hold a place for a publisher that is attached within the block; some sessions have theirs already.
 
-        `holder`: of the token that a new session is made with.
+        Args:
+            session: None: it is made within the block.
+            holder: of the token that a new session is made with.
+            kind: what the publisher will send.
 
         Raises:
             CapacityError: none is free, or the holder has its share.
@@ -213,8 +219,14 @@ class Sessions:
             yield
             return
         self._refuse_if_draining()
-        with self.places.held(session.holder if session is not None else holder):
+        with self.places.held(session.holder if session is not None else holder, kind):
             yield
+
+    def room(self) -> Room:
+        """How many sessions more get a place now, by kind."""
+        if self.draining:
+            return Room(dict.fromkeys(KINDS, 0), "draining")
+        return self.places.room()
 
     def _refuse_if_draining(self) -> None:
         if self.draining:

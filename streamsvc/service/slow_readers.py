@@ -13,7 +13,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamsvc.core import metrics
-from streamsvc.service.websocket_server import ABORT
+from streamsvc.service.websocket_server import ABORT, WRITABLE
 
 
 class SlowReaders:
@@ -29,18 +29,23 @@ class SlowReaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        abort: Callable[[], None] | None = (scope.get("extensions") or {}).get(ABORT)
+        extensions = scope.get("extensions") or {}
+        abort: Callable[[], None] | None = extensions.get(ABORT)
+        writable: Callable[[], bool] = extensions.get(WRITABLE, bool)  # by default not
         if abort is None:
             await self._app(scope, receive, send)
             return
 
         async def sending(message: Message) -> None:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await send(message)
-            except TimeoutError:
-                metrics.connections_refused.labels("slow_reader").inc()
-                abort()
+            if writable():
+                await send(message)
+            else:
+                try:
+                    async with asyncio.timeout(self._seconds):
+                        await send(message)
+                except TimeoutError:
+                    metrics.connections_refused.labels("slow_reader").inc()
+                    abort()
             await asyncio.sleep(0)
 
         await self._app(scope, receive, sending)

@@ -27,3 +27,13 @@ def test_a_mark_is_dashed_and_makes_room_for_itself() -> None:
 
 def test_names_are_no_markup() -> None:
     ElementTree.fromstring(svg([Panel("a <b>", ["<"], {"&": [1.0]})]))
+
+
+def test_every_line_has_a_colour_and_a_name_within_the_picture() -> None:
+    names = [f"line {number}" for number in range(10)]
+    root = ElementTree.fromstring(svg([Panel("a", ["1"], {name: [1.0] for name in names})]))
+    assert sum(element.tag.endswith("polyline") for element in root) == 10
+    legend = [element.attrib for element in root if element.text in names]
+    assert len(legend) == 10 and len({(one["x"], one["y"]) for one in legend}) == 10
+    assert all(float(one["x"]) < float(root.attrib["width"]) - 60 for one in legend)
+    assert all(float(one["y"]) < float(root.attrib["height"]) for one in legend)

@@ -15,7 +15,7 @@ from streamsvc.core.config import Limits
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
-from streamsvc.events.subscription import SlowSubscriber, Subscription
+from streamsvc.events.subscription import Entry, SharedTexts, SlowSubscriber, Subscription
 
 CAPTION = {"text": "hallo", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
 
@@ -37,6 +37,30 @@ async def test_prev_tells_a_filter_from_a_loss() -> None:
     log.emit("speech.stopped", {})
     log.emit("caption.final", CAPTION)
     assert [(event["seq"], event["prev"]) for event in await received(subscription)] == [(2, 0), (4, 2)]
+
+
+async def test_subscribers_with_the_same_filter_are_sent_one_and_the_same_text() -> None:
+    log = a_log()
+    first, second = log.subscribe(), log.subscribe()
+    other = log.subscribe(["caption.final"])
+    log.emit("speech.started", {})
+    log.emit("caption.final", CAPTION)
+    log.emit("caption.partial", CAPTION | {"stable": 0})
+    same = [[text for _, text in await one.next() or []] for one in (first, second)]
+    assert len(same[0]) == 3 and all(one is two for one, two in zip(*same, strict=True))
+    filtered = await received(other)
+    assert [event["prev"] for event in filtered] == [0], "another filter, another event before"
+    assert json.loads(same[0][1])["prev"] == 1
+
+
+async def test_few_texts_are_kept_for_others() -> None:
+    texts = SharedTexts()
+    entries = [Entry(seq, "caption.final", None, f'{{"seq":{seq}') for seq in range(1, 200)]
+    made = [texts.of(entry, 0) for entry in entries]
+    assert len(texts._made) <= 64
+    assert texts.of(entries[-1], 0) is made[-1]
+    again = texts.of(entries[0], 0)
+    assert again == made[0] and again is not made[0]
 
 
 async def test_a_slow_subscriber_loses_ephemeral_events_first() -> None:

@@ -14,6 +14,7 @@ from streamsvc.service.engine_table import (
     NICENESS,
     ThinkModel,
     engines_of,
+    machine_cores,
     think_model,
     vision_runtime,
     wrong_models,
@@ -87,3 +88,8 @@ def test_the_vision_runtime_is_not_known_before_it_is_measured(tmp_path: Path) -
 def test_the_vision_runtime_is_the_one_that_serves() -> None:
     importlib.import_module("engines.prepare").prepare(load().models.dir / "models")
     assert vision_runtime(load()).startswith(("tensorrt", "openvino", "onnxruntime"))
+
+
+def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
+    assert machine_cores() == 1

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
-from streamsvc.service import load_controller
+from streamsvc.service import capacity, load_controller
 from streamsvc.service.load_controller import TICK, WARMUP, LoadController, levels_of
 from streamsvc.service.load_policy import LIMITS, OTHERS, OUTAGES, Load, LoadState
 
@@ -22,6 +22,7 @@ class FakeSession:
     """A session whose load the test sets. `levels`: the levels and reasons applied, without repetitions."""
 
     now: Load = field(default_factory=Load)
+    live_video: bool = False
     levels: list[tuple[int, str]] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
 
@@ -103,6 +104,7 @@ def test_with_both_settings_off_nothing_degrades_and_all_are_admitted(virtual: a
         await ticks(controller, 10.0)
         assert late.levels == [(0, "")]
         controller.admit()
+        assert controller.room().free["audio"] == capacity.UNBOUNDED
 
     virtual.run(main())
 
@@ -126,7 +128,7 @@ def test_a_forced_level_holds_under_any_load(virtual: asyncio.Runner) -> None:
 def test_only_warm_sessions_count_for_the_cost_of_one_more(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(load_controller, "machine_cores", lambda: 2)
     cores = [1.6]
 
     async def main() -> None:
@@ -136,12 +138,15 @@ def test_only_warm_sessions_count_for_the_cost_of_one_more(
             lambda: sessions, lambda role: True, Budget(), others_cost=lambda: cores[0]
         )
         controller.admit()  # the first seconds of a session are not representative
-        await ticks(controller, WARMUP)
+        await ticks(controller, WARMUP + load_controller.COST_INTERVAL)
         with pytest.raises(CapacityError, match="late") as refused:
             controller.admit()
         assert refused.value.retry_after > 0
-        cores[0] = 1.0
+        cores[0] = 0.4
         await ticks(controller, load_controller.COST_INTERVAL)
+        with pytest.raises(CapacityError):
+            controller.admit()  # they may only be silent for a moment
+        await ticks(controller, 60.0)
         controller.admit()
 
     virtual.run(main())
@@ -169,6 +174,77 @@ def test_nothing_that_other_programs_do_raises_a_level_or_refuses_a_session(
     virtual.run(main())
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_late_event_loop_refuses_only_where_our_own_work_makes_it_late(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    spent = [0.0]
+    monkeypatch.setattr("time.process_time", lambda: spent[0])
+    plain = clock.sleep
+
+    async def late(seconds: float) -> None:
+        await plain(seconds + 0.08)
+        spent[0] += 0.08 if ours else 0.001
+
+    async def main() -> None:
+        controller = LoadController(lambda: [(FakeSession(), 0.0)], lambda role: True, Budget())
+        monkeypatch.setattr("streamsvc.core.clock.sleep", late)
+        running = asyncio.create_task(controller.run())
+        await plain(12.0)
+        assert controller.room().bound_by == ("lag" if ours else "cpu")
+        if ours:
+            with pytest.raises(CapacityError):
+                controller.admit("audio")
+        else:
+            controller.admit("audio")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    virtual.run(main())
+
+
+def test_what_a_session_costs_is_not_learnt_from_its_beginning(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_controller, "machine_cores", lambda: 2)
+    spent = [1.8]
+
+    async def main() -> None:
+        sessions = [(FakeSession(), clock.now())]
+        controller = LoadController(
+            lambda: sessions, lambda role: True, Budget(), others_cost=lambda: spent[0]
+        )
+        await ticks(controller, WARMUP - 2.0)
+        spent[0] = 0.1
+        await ticks(controller, 6.0)
+        assert controller.room().free["audio"] >= 10, "models were loaded"
+
+    virtual.run(main())
+
+
+def test_sessions_that_are_being_answered_count_as_if_they_were_live(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        controller = LoadController(list, lambda role: True, Budget())
+        alone = controller.room().free["audio_video"]
+        assert controller.room(["audio_video"]).free["audio_video"] == alone - 1
+        with pytest.raises(CapacityError):
+            controller.admit("audio_video", ["audio_video"] * 1000)
+
+    virtual.run(main())
+
+
+def test_above_level_0_there_is_room_for_nobody_and_it_says_what_waits(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        live = [(FakeSession(Load(see_wait=9.0)), 0.0)]
+        controller = LoadController(lambda: live, lambda role: True, Budget())
+        await ticks(controller, 3.0)
+        assert controller.room() == capacity.Room({"audio": 0, "audio_video": 0}, "see_wait")
+        live.clear()
+        assert controller.room().free["audio_video"] >= 1, "nobody is left to be late"
+
+    virtual.run(main())
+
+
 def test_once_nobody_is_live_the_level_is_0_and_nothing_is_remembered(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         live = [(FakeSession(Load(backlog=9.0)), 0.0)]
@@ -188,14 +264,14 @@ def test_the_cost_of_this_process_is_its_cpu_time(
 ) -> None:
     spent = [10.0]
     monkeypatch.setattr("time.process_time", lambda: spent[0])
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(load_controller, "machine_cores", lambda: 2)
 
     async def main() -> None:
         controller = LoadController(list, lambda role: True, Budget(), others_cost=lambda: 0.4)
         for _ in range(8):
             await ticks(controller, load_controller.COST_INTERVAL)
             spent[0] += load_controller.COST_INTERVAL / 2  # half a core
-        assert controller.cost == pytest.approx((0.5 + 0.4) / 2, abs=0.01)
+        assert controller.cost.cpu == pytest.approx(0.5 + 0.4, abs=0.01)
 
     virtual.run(main())
 

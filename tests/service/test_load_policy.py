@@ -21,7 +21,6 @@ from streamsvc.service.load_policy import (
     RECOVERY,
     Load,
     LoadState,
-    admits,
     described,
     process_reason,
     reason,
@@ -161,20 +160,6 @@ def test_the_level_changes_a_bounded_number_of_times_for_each_change_of_the_load
 ) -> None:
     history = states([load for load in phases for _ in range(ticks)])
     assert level_changes([LoadState(), *history]) <= MAX_LEVEL * len(phases)
-
-
-def test_the_first_session_is_always_admitted() -> None:
-    assert admits(LoadState(level=3), 1.0, live=0)
-
-
-def test_no_session_is_admitted_above_level_0() -> None:
-    assert admits(LoadState(), 0.25, live=1)
-    assert not admits(LoadState(level=1), 0.25, live=1)
-
-
-def test_a_session_that_would_exceed_the_cores_is_rejected() -> None:
-    assert admits(LoadState(), 0.6, live=2)
-    assert not admits(LoadState(), 0.7, live=2)
 
 
 def test_every_reason_has_a_message_of_what_is_late_what_is_reduced_and_what_works() -> None:

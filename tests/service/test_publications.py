@@ -15,6 +15,7 @@ from streamsvc.core.errors import (
     NotFound,
     StreamsvcError,
 )
+from streamsvc.service.capacity import Room
 from streamsvc.service.media_input import State
 from tests.builders.fake_service import Peer, at, kept, serving
 from tests.builders.session import sends
@@ -255,5 +256,36 @@ def test_those_who_offer_much_and_never_connect_are_refused_and_others_are_not(
             await running.publications.publish(None, "good", "alice")
             await clock.sleep(running.settings.ingest.resume_seconds + 1.0)
             await running.publications.publish(None, "good", "mallory")
+
+    stage.run(main())
+
+
+def test_where_pictures_do_not_fit_an_offer_of_sound_alone_does_and_no_peer_is_made_of_the_other(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            fits = Room({"audio": 1, "audio_video": 0}, "cpu")
+            monkeypatch.setattr(running.load_controller, "room", lambda coming: fits)
+            assert running.sessions.room() == fits
+            with pytest.raises(CapacityError):
+                await running.publications.publish("mine", "m=audio 9 x\r\nm=video 9 x\r\n")
+            assert peers == [] and running.sessions.by_id == {}
+            with pytest.raises(InvalidRequest):  # as far as the stand-in for peers goes: it was let in
+                await running.publications.publish("mine", "m=audio 9 x\r\nm=video 0 x\r\n")
+
+    stage.run(main())
+
+
+def test_nothing_fits_while_the_service_drains_and_the_settings_bound_what_the_load_allows(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, limits={"sessions": 1}) as running:
+            assert running.sessions.room() == Room({"audio": 1, "audio_video": 1}, "limit")
+            with running.sessions.place():
+                assert running.sessions.room() == Room({"audio": 0, "audio_video": 0}, "limit")
+            running.sessions.draining = True
+            assert running.sessions.room() == Room({"audio": 0, "audio_video": 0}, "draining")
 
     stage.run(main())

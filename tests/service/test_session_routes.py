@@ -87,6 +87,8 @@ async def test_a_bad_source_is_refused_and_leaves_no_session(tmp_path: Path) -> 
         assert (await client.get("/v1/capacity")).json() == {
             "sessions": 0,
             "limit": 4,
+            "free": {"audio": 4, "audio_video": 4},
+            "bound_by": "limit",
             "draining": False,
             "level": 0,
             "reason": "",

@@ -107,8 +107,6 @@ def test_one_more_session_is_refused_where_it_would_make_the_others_late(
             await running.publications.publish("mine", "good")
             running.load_controller.force(1)
             await clock.sleep(1.0)
-            running.load_controller.admit()  # it has hardly begun: what it costs is not known
-            await clock.sleep(30.0)
             for enter in (
                 running.sessions.create("rtsp://example.org/a"),
                 running.publications.publish(None, "good"),

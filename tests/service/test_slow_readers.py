@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streamsvc.service.session import Session
 from streamsvc.service.slow_readers import SlowReaders
-from streamsvc.service.websocket_server import ABORT
+from streamsvc.service.websocket_server import ABORT, WRITABLE
 from tests.builders.service import open_session, serving
 
 SOCKET = (
@@ -88,3 +88,21 @@ async def test_others_have_their_turn_between_two_parts_though_the_client_takes_
     await SlowReaders(parts, 10.0)(scope, receive, send)
     beside.cancel()
     assert turns >= 99
+
+
+@pytest.mark.parametrize("writable", [True, False])
+async def test_only_a_message_that_may_wait_has_a_time_limit(writable: bool) -> None:
+    aborted: list[bool] = []
+
+    async def parts(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.send", "text": "a"})
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive"}
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0.05)
+
+    extensions = {ABORT: lambda: aborted.append(True), WRITABLE: lambda: writable}
+    await SlowReaders(parts, 0.01)({"type": "websocket", "extensions": extensions}, receive, send)
+    assert bool(aborted) is not writable

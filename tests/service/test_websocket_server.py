@@ -16,8 +16,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 
 from streamsvc.core.config import Limits
+from streamsvc.core.shared_text import SharedText
 from streamsvc.service import websocket_server
-from streamsvc.service.websocket_server import ABORT, websocket_with
+from streamsvc.service.websocket_server import ABORT, WRITABLE, websocket_with
 from tests.builders.http_server import listening
 
 Talk = Callable[[Receive, Send, Scope], Awaitable[None]]
@@ -128,6 +129,30 @@ async def test_a_closed_socket_whose_peer_does_not_read_is_aborted(monkeypatch: 
             async with asyncio.timeout(5):
                 while not transports or transports[0]._sock:  # noqa: ASYNC110  # nothing tells of its end
                     await asyncio.sleep(0.02)
+
+
+async def test_shared_and_plain_texts_come_in_order_and_a_reader_that_stops_holds_them_back() -> None:
+    sent: list[int] = []
+    large = SharedText("x" * 100_000)
+
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        await send({"type": "websocket.send", "text": SharedText("one")})
+        await send({"type": "websocket.send", "text": "two"})
+        await send({"type": "websocket.send", "text": SharedText("three")})
+        await receive()
+        with contextlib.suppress(OSError):
+            while len(sent) < 1000:
+                await send({"type": "websocket.send", "text": large})
+                sent.append(scope["extensions"][WRITABLE]())
+
+    async with serving(talk) as port:
+        client = await connect(f"ws://127.0.0.1:{port}/", compression=None, max_size=None, max_queue=1)
+        assert [await client.recv() for _ in range(3)] == ["one", "two", "three"]
+        await client.send("more")
+        await asyncio.sleep(0.5)
+        assert 1 < len(sent) < 1000 and not sent[-1], "it waits until the client reads"
+        assert await client.recv() == large
+        client.transport.abort()
 
 
 @pytest.mark.parametrize("line", [b"Sec-WebSocket-Key: short", b"Sec-WebSocket-Version: 7"])

@@ -235,7 +235,7 @@ class AudioSession:
         options = SessionOptions(self._speech, VisionOptions(enabled=False), lossless=True, stored=False)
         sessions = self._service.sessions
         sessions.check(options)
-        with sessions.place(holder=self._holder):
+        with sessions.place(holder=self._holder, kind="audio"):
             session = sessions.start(sessions.new_id(None), options, holder=self._holder)
             publisher = PcmPublisher(session, self._format)
             self._opened = session, publisher, session.log.subscribe(TYPES)

@@ -109,7 +109,7 @@ async def _publish(service: Service, session: Session, socket: WebSocket, limits
     if session.state is State.ENDED:
         raise NotFound("The session has ended", code="session_ended")
     publisher = PcmPublisher(session, samples_format, start=session.clock.position())
-    with service.sessions.place(session):
+    with service.sessions.place(session, kind="audio"):
         session.media.attach(publisher)
     try:
         offered = socket.scope.get("subprotocols", ())
