@@ -91,7 +91,9 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 def test_rules_and_dashboard_name_no_metric_that_the_service_does_not_export() -> None:
     known = exported()
-    named = [(where, name) for where, text in expressions() for name in re.findall(r"streamsvc[_:]\w[\w:]*", text)]
+    named = [
+        (where, name) for where, text in expressions() for name in re.findall(r"streamsvc[_:]\w[\w:]*", text)
+    ]
     assert len(named) > 60
     assert [pair for pair in named if pair[1] not in known] == []
 
@@ -204,7 +206,9 @@ def test_the_image_takes_what_the_wheel_is_made_of() -> None:
     assert {word.split("/")[0] for word in copied} == kept
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert {package["project"]["readme"], *package["project"]["license-files"]} <= kept
-    assert {found.removesuffix("*") for found in package["tool"]["setuptools"]["packages"]["find"]["include"]} <= kept
+    assert {
+        found.removesuffix("*") for found in package["tool"]["setuptools"]["packages"]["find"]["include"]
+    } <= kept
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
@@ -216,7 +220,9 @@ def test_a_service_of_compose_can_write_to_its_volumes_alone_and_has_no_rights(n
     assert "latest" not in service["image"]
     for volume in service.get("volumes", ()):
         source, _, options = volume.partition(":")
-        assert source in COMPOSE["volumes"] or ((DEPLOY / source).exists() and options.endswith(":ro")), volume
+        assert source in COMPOSE["volumes"] or ((DEPLOY / source).exists() and options.endswith(":ro")), (
+            volume
+        )
 
 
 def test_compose_gives_the_service_settings_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +235,9 @@ def test_compose_gives_the_service_settings_that_it_takes(monkeypatch: pytest.Mo
     settings = config.load()
     ports = settings.ingest.udp_ports
     assert service["ports"] == [f"{ports}:{ports}/udp"], "candidates name the port inside"
-    assert settings.server.trusted_proxies == (COMPOSE["services"]["caddy"]["networks"]["outside"]["ipv4_address"],)
+    assert settings.server.trusted_proxies == (
+        COMPOSE["services"]["caddy"]["networks"]["outside"]["ipv4_address"],
+    )
     allowed = re.findall(r"allowed-peer-ip=(\S+)", COMPOSE["configs"]["turnserver"]["content"])
     assert allowed == [service["networks"]["outside"]["ipv4_address"]]
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.server.drain_seconds
@@ -267,5 +275,7 @@ def test_systemd_takes_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
 
 
 def test_the_unit_waits_longer_than_the_service_drains() -> None:
-    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", (DEPLOY / "streamsvc.service").read_text(), re.MULTILINE)
+    (seconds,) = re.findall(
+        r"^TimeoutStopSec=(\d+)$", (DEPLOY / "streamsvc.service").read_text(), re.MULTILINE
+    )
     assert int(seconds) > config.Server().drain_seconds

@@ -86,7 +86,7 @@ class Limits(Group):
     subscribers: int = 64  # per session; half of them with one token; with the key: all
     watches: int = 32  # per session
     pushes: int = 4  # per session; stopped ones count until deleted
-    subscriber_events: int = 256  # that may wait for a slow subscriber; then it loses ephemeral ones, then 4008
+    subscriber_events: int = 256  # that wait for a slow subscriber; then ephemeral ones go, then 4008
     subscriber_bytes: int = 1024 * 1024  # likewise
     subscriber_seconds: float = 10.0  # that it may read nothing; likewise
     messages_per_second: int = Field(50, ge=1)  # on an event socket, in bursts of twice as many; then 4429

@@ -5,7 +5,15 @@ Base units, no session label. The names are part of the interface: add, never re
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 
 REGISTRY = CollectorRegistry()
 AGE_BUCKETS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)  # seconds
@@ -139,10 +147,14 @@ stored_limit = Gauge(
     registry=REGISTRY,
 )
 retention_sweeps = Counter(
-    "streamsvc_retention_sweeps", "Times that ended sessions were looked through for erasing.", registry=REGISTRY
+    "streamsvc_retention_sweeps",
+    "Times that ended sessions were looked through for erasing.",
+    registry=REGISTRY,
 )
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
-ProcessCollector(namespace="streamsvc", registry=REGISTRY)  # memory, processor time, open descriptors and their limit
+ProcessCollector(
+    namespace="streamsvc", registry=REGISTRY
+)  # memory, processor time, open descriptors and their limit
 
 
 class Share:

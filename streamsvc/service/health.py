@@ -45,7 +45,7 @@ async def measure(service: Service) -> None:
 
 
 def _free(folders: dict[str, Path]) -> dict[str, int]:
-    """Free bytes of the disk of each folder, or of its nearest parent that is there; -1: it cannot be read."""
+    """Free bytes of the disk of each folder, or of its nearest parent that exists; -1: it cannot be read."""
     found = {}
     for name, folder in folders.items():
         found[name] = -1
