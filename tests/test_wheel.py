@@ -93,18 +93,9 @@ def test_the_installed_wheel_serves_the_page_without_the_tree(wheel: Path, tmp_p
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True, timeout=100)
     python = str(home / "bin" / "python")
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-    ]
-    subprocess.run([*install, str(wheel)], check=True, env=clean, timeout=100)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    install = [*pip, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", str(wheel)]
+    subprocess.run(install, check=True, env=clean, timeout=150)
     # What it needs is that of this Python: 0.9 GB are not installed again. A path in a .pth is not looked
     # through for other .pth files, so an editable install of the tree there is not seen.
     (home / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / "others.pth").write_text(
