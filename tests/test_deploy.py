@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+from websockets.asyncio.client import connect
 
 from streamsvc.core import config, metrics
 from tests.builders import example_settings
+from tests.builders.fake_service import at_the_door
+from tests.builders.proxy import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -258,6 +265,51 @@ def test_docker_compose_takes_the_file_and_refuses_it_without_its_secrets() -> N
     assert (ended.returncode, ended.stderr) == (0, "")
     refused = run(*command, **FILLED_IN | {"API_KEY": ""})
     assert "required variable API_KEY is missing a value" in refused.stderr
+
+
+# --- Caddy ---
+
+
+@contextlib.contextmanager
+def caddy(site: str, folder: Path, port: int) -> Iterator[None]:
+    """Run Caddy with the directives of a site, over http on this port."""
+    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\nhttp://127.0.0.1:{port} {{\n{site}\n}}\n")
+    command = (program("caddy", "Debian's package caddy"), "run", "--config", str(folder / "Caddyfile"))
+    homes = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+    with subprocess.Popen(command, env={**os.environ, **homes}, stderr=subprocess.DEVNULL) as process:
+        try:
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                assert process.poll() is None, "Caddy has ended"
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.mark.parametrize("path", ["", "/live"])
+async def test_caddy_leads_to_the_service_at_a_host_and_below_a_path(tmp_path: Path, path: str) -> None:
+    recipe = (DEPLOY / "Caddyfile").read_text()
+    if path:
+        site = "\n".join(re.findall(r"^#(\t.*)$", recipe, re.MULTILINE))
+    else:
+        (site,) = re.findall(r"^\{\$DOMAIN.*\{\n(.*?)^\}", recipe, re.MULTILINE | re.DOTALL)
+    port = free_port()
+    public = f"http://127.0.0.1:{port}{path}"
+    async with at_the_door(tmp_path, server={"public_url": public}) as (_, place, _):
+        site, count = re.subn(r"\{\$UPSTREAM:127.0.0.1:8080\}|127.0.0.1:8080", place, site)
+        assert count == 1
+        with caddy(site, tmp_path, port):
+            async with httpx.AsyncClient(base_url=public, timeout=30, follow_redirects=True) as client:
+                assert (await client.get("/healthz")).json() == {"status": "ok"}
+                assert "<title>" in (await client.get(public)).text
+                session = (await client.post("/v1/sessions", json={})).json()
+            assert session["whip_url"].startswith(f"{public}/whip/")
+            events = f"ws://127.0.0.1:{port}{path}/v1/sessions/{session['id']}/events?after=0"
+            async with connect(events) as socket_of:
+                assert json.loads(await socket_of.recv())["type"] == "session.created"
 
 
 # --- systemd ---
