@@ -26,6 +26,7 @@ from tests.builders import example_settings
 from tests.builders.fake_service import at_the_door
 from tests.builders.proxy import free_port
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 
@@ -61,7 +62,7 @@ def program(name: str, package: str) -> str:
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+        command, cwd=ROOT, capture_output=True, text=True, timeout=250, env={**os.environ, **environment}
     )
 
 

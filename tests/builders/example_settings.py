@@ -39,7 +39,8 @@ def comments(group: type[BaseModel]) -> dict[str, str]:
     for number, line in enumerate(source.splitlines(), 1):
         name = line.strip().partition(":")[0]
         if name in group.model_fields and line.startswith(f"    {name}:"):
-            above, at = [], number - 1
+            above: list[str] = []
+            at = number - 1
             while at in told and told[at][1]:
                 above.append(told[at][0])
                 at -= 1
@@ -62,7 +63,8 @@ def written(value: object) -> str | None:
 
 def lines(group: type[BaseModel], table: str) -> Iterator[str]:
     """The table of a group, and those of the groups within it."""
-    told, within = comments(group), []
+    told = comments(group)
+    within: list[tuple[type[BaseModel], str]] = []
     yield ""
     yield f"# {(inspect.getdoc(group) or '').splitlines()[0]}"
     yield f"[{table}]"
