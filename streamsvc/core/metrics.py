@@ -152,9 +152,8 @@ retention_sweeps = Counter(
     registry=REGISTRY,
 )
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
-ProcessCollector(
-    namespace="streamsvc", registry=REGISTRY
-)  # memory, processor time, open descriptors and their limit
+# Memory, processor time, start time, open descriptors and their limit.
+ProcessCollector(namespace="streamsvc", registry=REGISTRY)
 
 
 class Share:
