@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test test-fast test-random lint format clean help
+.PHONY: run test test-fast test-random lint format wheel clean help
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,13 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy alone
 format: $(VENV)/.installed-dev  ## ruff format, and ruff's safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Its times are those of the last commit and its modes the same everywhere: equal sources give equal bytes.
+wheel: $(VENV)/.installed  ## build dist/streamsvc-VERSION-py3-none-any.whl
+	@rm -rf build
+	@umask 022; export SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || stat -c %Y pyproject.toml)}"; \
+	  $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 clean:  ## remove build outputs and caches
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -32,18 +32,18 @@ from streamsvc.core.plain_errors import plain_errors
 class Server(Group):
     """HTTP server, access, and sources."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
+    host: str = "127.0.0.1"  # address to listen on; one that is not loopback needs api_key
+    port: int = Field(8080, ge=0, le=65535)  # TCP, of everything but media; 0: any free one
     api_key: str | None = Field(None, min_length=16, repr=False)  # signs tokens too; needed beyond loopback
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    tls_self_signed: bool = False
+    tls_cert: Path | None = None  # certificate chain, PEM; goes with tls_key
+    tls_key: Path | None = None  # private key, PEM
+    tls_self_signed: bool = False  # make a certificate at start; browsers warn of it
     sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
     private_urls: bool = False  # security limit: sources may name hosts of private networks
     drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
     trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
     origins: tuple[str, ...] = ()  # of browsers (CORS) besides our own: "https://example.org"; "*": any
-    # What addresses begin with behind a proxy, path stripped or not: "https://example.org/live"; "": nothing.
+    # what addresses begin with behind a proxy, path stripped or not: "https://example.org/live"; "": nothing.
     public_url: str = ""
     data_dir: Path | None = None  # session folders; default: below the cache folder
 
@@ -75,20 +75,20 @@ class Limits(Group):
     unpublished: int = 64  # sessions that wait for their first publisher; they hold no place
     unpublished_per_holder: int = 16  # of them, made with one token
     unpublished_seconds: float = 600.0  # that such a session waits, then it ends: "never_published"
-    sdp_bytes: int = 128 * 1024
+    sdp_bytes: int = 128 * 1024  # of an offer
     sdp_media: int = 4  # m-lines
-    sdp_candidates: int = 64
+    sdp_candidates: int = 64  # of an offer and its trickled ones
     sdp_seconds: float = 2.0  # to parse and answer
     message_bytes: int = 64 * 1024  # one client message on the event socket
-    question_chars: int = 2000
-    image_bytes: int = 2 * 1024 * 1024
+    question_chars: int = 2000  # of a question
+    image_bytes: int = 2 * 1024 * 1024  # of an image that comes with a question
     questions_waiting: int = 8  # per session
     subscribers: int = 64  # per session; half of them with one token; with the key: all
     watches: int = 32  # per session
     pushes: int = 4  # per session; stopped ones count until deleted
-    subscriber_events: int = 256
-    subscriber_bytes: int = 1024 * 1024
-    subscriber_seconds: float = 10.0
+    subscriber_events: int = 256  # that wait for a slow subscriber; then ephemeral ones go, then 4008
+    subscriber_bytes: int = 1024 * 1024  # likewise
+    subscriber_seconds: float = 10.0  # that it may read nothing; likewise
     messages_per_second: int = Field(50, ge=1)  # on an event socket, in bursts of twice as many; then 4429
     frames_per_second: int = Field(1000, ge=1)  # of any kind on any WebSocket; more wait unread
     requests_per_minute: int = 120  # that create sessions or tokens; per token, with the key per address
@@ -140,11 +140,11 @@ class Hear(Group):
 class See(Group):
     """Vision and screen text."""
 
-    tagger: str = "efficientnet-lite3"
-    detector: str = "ssd-mobilenet-v2-coco"
+    tagger: str = "efficientnet-lite3"  # a name of engines/registry.toml with role "tagger"
+    detector: str = "ssd-mobilenet-v2-coco"  # a name of it with role "detector"
     tag_threshold: float = 0.4  # below it tags are mostly wrong
-    box_threshold: float = 0.4
-    ocr: bool = True
+    box_threshold: float = 0.4  # the same of detections
+    ocr: bool = True  # read the text on the screen
     clip: str | None = None  # CLIP or SigLIP of transformers: folder in models.dir/models; extra "gpu"
     clip_device: str = "cpu"  # torch device, e.g. "cuda"
     clip_adapter: str | None = None  # made by `python -m engines.finetune`
@@ -211,7 +211,7 @@ class Remote(Group):
 class Embed(Group):
     """Sentence embeddings, for retrieval."""
 
-    model: str = "e5-small-v2"
+    model: str = "e5-small-v2"  # sentence vectors: a name of engines/registry.toml
 
 
 class Budget(Group):
@@ -219,13 +219,13 @@ class Budget(Group):
 
     ladder: bool = True  # degradation levels: spend fidelity before the budget is exceeded
     admission: bool = True  # refuse sessions that would exceed it; False: only limits.sessions counts
-    stable: float = 1.2
-    final: float = 1.6
-    partial: float = 0.8
-    scene: float = 2.0
-    screen: float = 4.0
-    first_clause: float = 1.5
-    answer: float = 3.0
+    stable: float = 1.2  # words that will not change any more
+    final: float = 1.6  # closed captions, after their last word
+    partial: float = 0.8  # open captions
+    scene: float = 2.0  # scene captions
+    screen: float = 4.0  # text on the screen
+    first_clause: float = 1.5  # the first sentence of an answer
+    answer: float = 3.0  # whole answers
 
 
 class Store(Group):
@@ -244,6 +244,7 @@ class Models(Group):
     """Model profile and folder."""
 
     profile: Literal["embedded", "gpu", "remote"] = "embedded"  # gpu: a VLM answers; remote: an endpoint
+    # weights, what is built of them, and (without server.data_dir) sessions; default: ~/.cache/streamsvc
     dir: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc"
     )

@@ -18,8 +18,8 @@ class Group(BaseModel):
 class Turn(Group):
     """TURN servers that take credentials made of a shared secret (coturn: use-auth-secret)."""
 
-    urls: tuple[str, ...] = ()
-    secret: SecretStr | None = None
+    urls: tuple[str, ...] = ()  # "turn:host:3478", told to publishers with credentials
+    secret: SecretStr | None = None  # coturn's static-auth-secret; better from the environment
     seconds: int = Field(86_400, ge=60)  # that credentials hold
 
 
@@ -47,7 +47,7 @@ class Ingest(Group):
     """Media input: WebRTC and sources."""
 
     ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
-    turn: Turn = Turn()
+    turn: Turn = Turn()  # servers that share a secret with us
     udp_ports: Annotated[str, AfterValidator(web_address.checked_ports)] = ""  # "50000-50100", for media
     advertise: tuple[Annotated[str, AfterValidator(web_address.ip)], ...] = ()  # of a router in front of us
     srt_listen: Annotated[str, AfterValidator(web_address.listen)] = ""  # "0.0.0.0:9710"; "": no SRT
@@ -58,7 +58,7 @@ class Ingest(Group):
     # For publishers of RTMP, address:port such as "0.0.0.0:1935", by Debian's nginx; "": no RTMP.
     rtmp_listen: Annotated[str, AfterValidator(web_address.listen)] = ""
     hooks: Hooks = Hooks()
-    handshake_seconds: float = 10.0
+    handshake_seconds: float = 10.0  # for ICE and DTLS of an offer; then its place is free again
     stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
     close_seconds: float = 10.0  # without them: the peer is closed
     resume_seconds: float = 30.0  # after that the session still accepts a publisher

@@ -5,7 +5,15 @@ Base units, no session label. The names are part of the interface: add, never re
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 
 REGISTRY = CollectorRegistry()
 AGE_BUCKETS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)  # seconds
@@ -131,7 +139,32 @@ door_restarts = Counter(
 degradation_level = Gauge(
     "streamsvc_degradation_level", "Degradation level: 0 is full fidelity, 7 the lowest.", registry=REGISTRY
 )
+ready = Gauge("streamsvc_ready", "1 where /readyz says 200, else 0.", registry=REGISTRY)
+sessions_stalled = Gauge(
+    "streamsvc_sessions_stalled", "Live sessions whose media have stopped coming.", registry=REGISTRY
+)
+disk_free = Gauge(
+    "streamsvc_disk_free_bytes",
+    "Free bytes of the disk of a folder, data or models; -1: it cannot be read.",
+    ["folder"],
+    registry=REGISTRY,
+)
+stored = Gauge(
+    "streamsvc_stored_bytes", "Bytes of ended sessions on disk, after the last sweep.", registry=REGISTRY
+)
+stored_limit = Gauge(
+    "streamsvc_stored_bytes_limit",
+    "store.bytes: beyond it the oldest ended sessions are erased before their time.",
+    registry=REGISTRY,
+)
+retention_sweeps = Counter(
+    "streamsvc_retention_sweeps",
+    "Times that ended sessions were looked through for erasing.",
+    registry=REGISTRY,
+)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
+# Memory, processor time, start time, open descriptors and their limit.
+ProcessCollector(namespace="streamsvc", registry=REGISTRY)
 
 
 class Share:

@@ -33,6 +33,7 @@ from streamsvc.service import (
     caption_push_routes,
     doors,
     event_routes,
+    health,
     hls_routes,
     hook_routes,
     page_routes,
@@ -253,20 +254,13 @@ def _operations(service: Service) -> APIRouter:
     @routes.get("/readyz")
     async def ready() -> Response:
         """Readiness: 200 if the models are whole and gave a result lately, and nothing drains; else 503."""
-        workers = {role: worker.fresh for role, worker in service.workers.items()}
-        whole, draining = service.wrong_models == {}, service.sessions.draining
-        is_ready = whole and workers["hear"] and workers["see"] and not draining
-        body = {
-            "ready": is_ready,
-            "workers": workers,
-            "wrong_models": service.wrong_models or {},
-            "draining": draining,
-        }
-        return JSONResponse(body, 200 if is_ready else 503)
+        body = health.readiness(service)
+        return JSONResponse(body, 200 if body["ready"] else 503)
 
     @routes.get("/metrics")
     async def exposition() -> Response:
         """Prometheus metrics."""
+        await health.measure(service)
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.get("/v1/capacity", response_model=Capacity)

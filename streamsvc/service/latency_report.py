@@ -64,7 +64,9 @@ class LatencyReport:
                 metrics.answer_first_delta.observe(age)
                 self._ages["first_delta"].append(age)
             case Reply(part=Answer()):
-                self._ages["answer"].append(clock.now() - unit.arrived)
+                age = clock.now() - unit.arrived
+                metrics.caption_age.labels("answer").observe(age)
+                self._ages["answer"].append(age)
 
     def restore(self, unit: LoggedUnit | Translation) -> None:
         """Count what an earlier run has published: its coverage again, and nothing in the metrics."""

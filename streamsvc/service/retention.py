@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamsvc.core import clock
+from streamsvc.core import clock, metrics
 from streamsvc.events.store import size_of
 from streamsvc.service.auth import root_of
 from streamsvc.service.media_input import State
@@ -46,6 +46,7 @@ async def sweep(sessions: Sessions) -> None:
             await asyncio.to_thread(session.store.rest)
     await sessions.stored.sweep(keep.retention, set(sessions.by_id))
     await erase_over(sessions, keep.bytes)
+    metrics.retention_sweeps.inc()
 
 
 def _crowded(ended: Sequence[Session]) -> set[Session]:
@@ -102,9 +103,14 @@ async def erase_over(sessions: Sessions, most: int) -> None:
     ]
     by_age.sort()
     sizes = await asyncio.to_thread(lambda: [size_of(folder) for _, _, folder in by_age])
+    kept = 0
     for (_, name, _), total in zip(by_age, itertools.accumulate(sizes), strict=True):
         session = sessions.by_id.get(name)
+        if total <= most:
+            kept = total
         if total > most and session is None:
             await sessions.stored.erase(name)
         elif total > most and session is not None and session.ended_at is not None:
             await sessions.erase(session)
+    metrics.stored.set(kept)
+    metrics.stored_limit.set(most)

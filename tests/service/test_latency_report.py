@@ -67,6 +67,7 @@ def test_a_translation_is_in_the_report_and_not_in_the_metric() -> None:
 
 def test_stable_words_and_the_first_and_last_part_of_an_answer_have_ages(virtual: asyncio.Runner) -> None:
     async def main() -> None:
+        before = observed("answer")
         report = LatencyReport()
         began = clock.now()
         await clock.sleep(0.5)
@@ -84,6 +85,7 @@ def test_stable_words_and_the_first_and_last_part_of_an_answer_have_ages(virtual
             "first_delta": (pytest.approx(500, abs=1), 1),
             "answer": (pytest.approx(500, abs=1), 1),
         }
+        assert observed("answer") - before == 1
 
     virtual.run(main())
 

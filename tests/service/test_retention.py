@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamsvc.core import clock, config
+from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import Conflict, NotFound
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.events.caption_push import Push, parse_target
+from streamsvc.events.store import size_of
 from streamsvc.events.stored import StoredSession
 from streamsvc.service import retention
 from streamsvc.service.revocations import FILE
@@ -116,6 +117,11 @@ def test_ended_sessions_on_disk_are_kept_up_to_so_many_bytes_and_at_rest(
             assert list(running.sessions.by_id.values()) == made[2:]
             assert all(session.store.resting for session in made[2:])
             assert kept(tmp_path) == {made[2].id, made[3].id}
+            assert metrics.stored._value.get() == sum(size_of(tmp_path / one.id) for one in made[2:])
+            assert metrics.stored_limit._value.get() == 1_500_000
+            sweeps = metrics.retention_sweeps._value.get()
+            await clock.sleep(2.5 * retention.SECONDS)
+            assert metrics.retention_sweeps._value.get() - sweeps == 2
 
     stage.run(main())
 
