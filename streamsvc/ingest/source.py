@@ -288,10 +288,10 @@ async def open_pushed(sock: socket.socket, name: str, settings: Ingest, session:
 async def _readable(sock: socket.socket) -> None:
     """Wait until something has come, or the other side has closed."""
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(sock, lambda: readable.done() or readable.set_result(None))
+    readable = asyncio.Event()
+    loop.add_reader(sock, readable.set)
     try:
-        await readable
+        await readable.wait()
     finally:
         loop.remove_reader(sock)
 
