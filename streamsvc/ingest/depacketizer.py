@@ -116,13 +116,12 @@ class Assembler:
         return RESTART_PACKETS < ahead < 0x8000 and abs(step) > RESTART_TICKS
 
     def _is_inside(self, packet: Any) -> bool:
-        """Whether a packet goes on with the newest picture, does not end it, and nothing is missing.
+        """Whether a packet goes on with the newest picture and does not end it.
 
-        Most packets do: nothing is complete and no hole opens, so the buffer need not be walked over.
+        Most packets do: they complete no picture and open no hole, so the buffer need not be walked over.
         """
         return (
             self._newest is not None
-            and self._hole_since is None
             and packet.sequence_number == (self._newest + 1) & 0xFFFF
             and packet.timestamp == self._time
             and not packet.marker

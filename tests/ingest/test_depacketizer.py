@@ -39,6 +39,13 @@ def test_after_a_repaired_hole_all_pictures_are_released_at_once() -> None:
     assert [p.timestamp for p in feed(assembler, packet(2, 1, INTER))] == [3000, 6000, 9000]
 
 
+def test_a_hole_within_the_newest_picture_is_repaired_at_once() -> None:
+    assembler = Assembler("vp8")
+    feed(assembler, packet(1, 0, KEY), packet(2, 1, INTER, 0), packet(4, 1, b"c"))
+    (picture,) = feed(assembler, packet(3, 1, b"b", 0))
+    assert picture.payload == INTER + b"bc"
+
+
 def test_an_unrepaired_hole_is_given_up_and_a_keyframe_requested_and_awaited() -> None:
     assembler = Assembler("vp8")
     feed(assembler, packet(1, 0, KEY), packet(3, 2, INTER))
