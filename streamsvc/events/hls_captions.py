@@ -14,11 +14,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from streamsvc.core import clock
 from streamsvc.core.types import Cue, Speech, Word
 from streamsvc.core.units import Unit
+from streamsvc.events.caption_posts import timestamp
 from streamsvc.speech.captions import (
     READING_SPEED,
     SECONDS_MAX,
@@ -314,8 +314,7 @@ def playlist(head: PlaylistHead, entries: Sequence[Entry], address: Callable[[in
         if entry.discontinuity:
             lines.append("#EXT-X-DISCONTINUITY")
         if entry.discontinuity or place == 0:
-            moment = clock.stamp(head.zero_utc + timedelta(seconds=entry.start))
-            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{moment}")
+            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{timestamp(head.zero_utc, entry.start)}Z")
         lines += [f"#EXTINF:{entry.seconds:.3f},", address(entry.number)]
     return "\n".join([*lines, *(["#EXT-X-ENDLIST"] if head.ended else []), ""])
 
