@@ -114,7 +114,12 @@ def told(found: Sequence[Arrival]) -> str:
     for door in dict.fromkeys(one.door for one in found):
         mine = [one for one in found if one.door == door]
         rows.append(
-            (door, len(mine), _median([one.live for one in mine]), _median([one.caption for one in mine]))
+            (
+                door,
+                str(len(mine)),
+                _median([one.live for one in mine]),
+                _median([one.caption for one in mine]),
+            )
         )
     return markdown_table(("door", "turns", "attached, s", "first caption, s"), rows)
 
