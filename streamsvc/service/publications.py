@@ -67,7 +67,8 @@ class Publications:
     ) -> AsyncIterator[Session]:
         """The session that a publisher of any kind is attached to within the block; it has a place meanwhile.
 
-        `reserved`: no other publisher is admitted meanwhile. Where none of that name is live, a new broadcast begins; of one that never began nothing is left.
+        Where none of that name is live, a new broadcast begins; of one that never began nothing is left.
+        `reserved`: no other publisher is admitted meanwhile.
 
         Raises:
             Conflict, CapacityError, InvalidRequest: see `publish`.
