@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -92,7 +93,7 @@ async def arrival(door: str, server: Serve, port: int, recording: Path, turn: in
 async def measured(doors: Sequence[str], recording: Path, turns: int, folder: Path) -> list[Arrival]:
     """Each door, in turns."""
     port = free_tcp_port()  # of UDP too, as far as one can tell
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "ingest": {f"{door}_listen": f"127.0.0.1:{port}" for door in ("rtmp", "srt") if door in doors},
         "budget": {"ladder": False, "admission": False},
     }
@@ -117,7 +118,12 @@ def told(found: Sequence[Arrival]) -> str:
     for door in dict.fromkeys(one.door for one in found):
         mine = [one for one in found if one.door == door]
         rows.append(
-            (door, len(mine), _median([one.live for one in mine]), _median([one.caption for one in mine]))
+            (
+                door,
+                str(len(mine)),
+                _median([one.live for one in mine]),
+                _median([one.caption for one in mine]),
+            )
         )
     return markdown_table(("door", "turns", "attached, s", "first caption, s"), rows)
 

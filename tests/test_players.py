@@ -69,9 +69,9 @@ async def playing(folder: Path, script: bytes, *, position: float) -> AsyncItera
     with site("127.0.0.1") as host:
         host.pages = {f"/{page.name}": Answer(page.read_bytes()) for page in DEPLOY.glob("player_*.html")}
         host.pages["/hls.min.js"] = Answer(script)
-        for page in host.pages:
-            kind = "text/javascript" if page.endswith(".js") else "text/html; charset=utf-8"
-            host.pages[page].headers["Content-Type"] = kind  # type: ignore[union-attr]
+        for path in host.pages:
+            kind = "text/javascript" if path.endswith(".js") else "text/html; charset=utf-8"
+            host.pages[path].headers["Content-Type"] = kind  # type: ignore[union-attr]
         origin = f"http://127.0.0.1:{host.port}"
         server = {"private_urls": True, "origins": [origin]}
         async with (

@@ -37,7 +37,7 @@ class Publications:
         self.by_resource: dict[str, Publication] = {}
         self._owners: dict[str, Session] = {}  # by resource
         self._watched: set[Session] = set()  # sessions whose end removes their publications
-        self._joined: set[Session] = set()  # sessions whose publisher is being attached
+        self._joined: set[Session] = set()  # sessions reserved for a publisher that is admitted
         self._sessions = sessions
         self._tasks = tasks
         self._ice_servers: IceServers | None = None  # made from the settings of the first session
@@ -68,11 +68,12 @@ class Publications:
 
     @contextlib.asynccontextmanager
     async def session_for(
-        self, name: str | None, holder: str = "", kind: Kind = "audio_video"
+        self, name: str | None, holder: str = "", kind: Kind = "audio_video", *, reserved: bool = False
     ) -> AsyncIterator[Session]:
         """The session that a publisher of any door is attached to within the block; it has a place meanwhile.
 
         Where none of that name is live, a new broadcast begins; of one that never began nothing is left.
+        `reserved`: no other publisher is admitted meanwhile.
 
         Raises:
             Conflict, CapacityError, InvalidRequest: see `publish`.
@@ -80,7 +81,8 @@ class Publications:
         live = self._live(name) if name is not None else None
         with self._sessions.place(live, holder, kind):
             session = live or self._begin(name, holder)
-            self._joined.add(session)
+            if reserved:
+                self._joined.add(session)
             try:
                 yield session
             except BaseException:
@@ -90,7 +92,8 @@ class Publications:
                     await asyncio.shield(self._tasks.spawn(self._erase(session)))
                 raise
             finally:
-                self._joined.discard(session)
+                if reserved:
+                    self._joined.discard(session)
 
     def _live(self, name: str) -> Session | None:
         """The live session at an address; None: a new broadcast may begin there."""

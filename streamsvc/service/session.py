@@ -234,7 +234,7 @@ class Session:
         self.ended_utc = clock.utc()
         self._figures = self.stats()
         ended = {"ended_utc": clock.stamp(self.ended_utc), "seconds": str(round(max(0.0, seconds), 3))}
-        ended["stats"] = json.dumps(self._figures)
+        ended |= {"stats": json.dumps(self._figures)}
         with contextlib.suppress(*FAILURES):
             await asyncio.to_thread(self.store.put_meta, **ended)
         await asyncio.to_thread(self.store.rest)

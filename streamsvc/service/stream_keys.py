@@ -186,7 +186,7 @@ class StreamPublishers:
         source: MediaSource | None = None
         why = "failed"
         try:
-            async with self._publications.session_for(name, holder) as session:
+            async with self._publications.session_for(name, holder, reserved=True) as session:
                 publication = StreamPublication(session.id)
                 admitted.set_result(publication)
                 source = await publication.unless_stopped(opened(session.id))

@@ -103,7 +103,7 @@ async def test_what_it_prints_once_it_serves_is_not_told(
 
 async def test_one_that_does_not_end_when_asked_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door_process, "END_SECONDS", 0.1)
-    async with DoorProcess(Script("trap '' TERM; touch up; while :; do sleep 0.02; done")) as door:
+    async with DoorProcess(Script("trap '' TERM; touch up; exec sleep 600")) as door:
         pid = door.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)

@@ -42,15 +42,16 @@ SRS = {  # trunk/doc of ossrs/srs
     "stream_url": "/live/studio",
     "stream_id": "vid-124q9y3",
 }
+OME_REQUEST = {
+    "direction": "incoming",
+    "protocol": "rtmp",
+    "status": "opening",
+    "url": "rtmp://a:1935/live/studio?token=T",
+    "time": "2021-05-12T13:45:00.000Z",
+}
 OME = {  # OvenMediaEngine's manual: Access Control, AdmissionWebhooks
     "client": {"address": "10.0.0.1", "port": 29291, "user_agent": "a"},
-    "request": {
-        "direction": "incoming",
-        "protocol": "rtmp",
-        "status": "opening",
-        "url": "rtmp://a:1935/live/studio?token=T",
-        "time": "2021-05-12T13:45:00.000Z",
-    },
+    "request": OME_REQUEST,
 }
 
 
@@ -90,8 +91,8 @@ def test_a_publisher_is_read_from_the_question_of_each_server(
         ("srs", SRS | {"action": "on_unpublish"}, "left"),
         ("srs", SRS | {"action": "on_play"}, "play"),
         ("srs", SRS | {"action": "on_dvr"}, "other"),
-        ("ome", OME | {"request": OME["request"] | {"status": "closing"}}, "left"),
-        ("ome", OME | {"request": OME["request"] | {"direction": "outgoing"}}, "play"),
+        ("ome", OME | {"request": OME_REQUEST | {"status": "closing"}}, "left"),
+        ("ome", OME | {"request": OME_REQUEST | {"direction": "outgoing"}}, "play"),
     ],
 )
 def test_other_wishes_are_told_apart(server: Server, question: Any, wish: str) -> None:
@@ -109,7 +110,7 @@ def test_tokens_come_where_each_protocol_has_room_for_them() -> None:
     assert asked("mediamtx", MEDIAMTX | {"token": "B"}).token == "B"
     assert asked("mediamtx", MEDIAMTX | {"path": "studio"}).application == ""
     url = "srt://a:9999?streamid=default%2Flive%2Fstudio%3Ftoken%3DT"
-    assert asked("ome", OME | {"request": OME["request"] | {"url": url}}) == asked("ome", OME)
+    assert asked("ome", OME | {"request": OME_REQUEST | {"url": url}}) == asked("ome", OME)
     assert "T" not in repr(asked("srs", SRS | {"param": "?token=T"})).replace("Type", "")
 
 
@@ -146,8 +147,8 @@ def test_ome_must_sign_what_it_sends() -> None:
         ("srs", SRS | {"app": "a?b"}),
         ("srs", SRS | {"app": "a//b"}),
         ("ome", OME | {"request": "x"}),
-        ("ome", OME | {"request": OME["request"] | {"url": "rtmp://a/"}}),
-        ("ome", OME | {"request": OME["request"] | {"url": "http://[a"}}),
+        ("ome", OME | {"request": OME_REQUEST | {"url": "rtmp://a/"}}),
+        ("ome", OME | {"request": OME_REQUEST | {"url": "http://[a"}}),
     ],
 )
 def test_what_no_such_server_sends_is_refused(server: Server, question: Any) -> None:
@@ -159,4 +160,4 @@ def test_what_no_such_server_sends_is_refused(server: Server, question: Any) -> 
 def test_yes_is_said_in_the_words_of_each_server() -> None:
     assert yes("ome")[2] == '{"allowed": true}'
     assert yes("srs")[2] == "0"
-    assert {yes(server)[0] for server in ("mediamtx", "nginx-rtmp", "srs", "ome")} == {200}  # type: ignore[arg-type]
+    assert {yes(server)[0] for server in ("mediamtx", "nginx-rtmp", "srs", "ome")} == {200}

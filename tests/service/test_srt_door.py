@@ -108,7 +108,7 @@ async def refused(film: Path, port: int, stream_id: str, query: str = "") -> str
         async with asyncio.timeout(SECONDS):
             _, said = await process.communicate()
         assert process.returncode not in (0, None)
-        return said.decode()
+        return str(said.decode())
 
 
 @needs_srt
