@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -170,6 +171,16 @@ class MediaInput:
         if resumed:
             self.changes.append(self._context.clock.position())
             self._log.emit("session.resumed", {"reason": "published again"})
+
+    def sink_of(self, source: MediaSource) -> SourceSink:
+        """Where the frames and states of an attached source go."""
+        return SourceSink(
+            self.tap,
+            self.wait_for_space,
+            lambda: self._context.clock.zero,
+            functools.partial(self.publisher_state, source),
+            self.wait_until_taken,
+        )
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:
         """Take over a publisher's state: a state of `ingest.peer`."""

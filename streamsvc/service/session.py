@@ -36,7 +36,6 @@ from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
-from streamsvc.ingest.source import SourceSink
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.load_controller import levels_of
@@ -234,7 +233,7 @@ class Session:
         self.ended_utc = clock.utc()
         self._figures = self.stats()
         ended = {"ended_utc": clock.stamp(self.ended_utc), "seconds": str(round(max(0.0, seconds), 3))}
-        ended |= {"stats": json.dumps(self._figures)}
+        ended["stats"] = json.dumps(self._figures)
         with contextlib.suppress(*FAILURES):
             await asyncio.to_thread(self.store.put_meta, **ended)
         await asyncio.to_thread(self.store.rest)
@@ -313,22 +312,12 @@ class Session:
             self.media.attach(source)
             self.clock.restart(media_paced=speed != 1.0 and source.duration is not None)
             try:
-                await source.run(self.sink_of(source))
+                await source.run(self.media.sink_of(source))
             except StreamsvcError as failed:
                 error = failed
         finally:
             await source.close()
         self.end("source_failed" if error else "source_ended", error)
-
-    def sink_of(self, source: MediaSource) -> SourceSink:
-        """Where the frames and states of an attached source go."""
-        return SourceSink(
-            self.media.tap,
-            self.media.wait_for_space,
-            lambda: self.clock.zero,
-            functools.partial(self.media.publisher_state, source),
-            self.media.wait_until_taken,
-        )
 
     # --- what the session's parts ask of it: core.context.SessionHost ---
 

@@ -192,7 +192,7 @@ class StreamPublishers:
                 source = await publication.unless_stopped(opened(session.id))
                 session.media.attach(source)
             try:
-                await publication.unless_stopped(source.run(session.sink_of(source)))
+                await publication.unless_stopped(source.run(session.media.sink_of(source)))
                 why = "publisher_left"
             finally:
                 session.media.publisher_state(source, "closed", publication.why or "publisher_left")
