@@ -124,13 +124,10 @@ async def soak(server: Serve, found: Figures, played: Path, seconds: float) -> N
                 except psutil.Error:
                     found.failed.append(f"{name} has ended")
         for name in names:
-            try:
-                state = (await client.get(f"/v1/sessions/{name}")).json()["state"]
-                if state != "live":
-                    found.failed.append(f"a session is {state}")
-                await client.delete(f"/v1/sessions/{name}", params={"purge": "true"})
-            except httpx.HTTPError as error:  # the samples of an hour are not lost for it
-                found.failed.append(f"a session could not be deleted: {type(error).__name__}")
+            state = (await client.get(f"/v1/sessions/{name}")).json()["state"]
+            if state != "live":
+                found.failed.append(f"a session is {state}")
+            await client.delete(f"/v1/sessions/{name}", params={"purge": "true"})
 
 
 # --- connections ----------------------------------------------------------------------------------------
@@ -280,7 +277,10 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
     with server_in(folder, chosen.sessions, leak=chosen.leak) as server:
         await asyncio.to_thread(server.wait_ready)
         recording = (chosen.media / SCENARIO).resolve()
-        await run(server, recording, found, seconds=60 * chosen.minutes, count=chosen.churn)
+        try:
+            await run(server, recording, found, seconds=60 * chosen.minutes, count=chosen.churn)
+        except (httpx.HTTPError, OSError) as error:  # what was measured until then is told all the same
+            found.failed.append(f"the run was cut off: {type(error).__name__}")
     return found
 
 
