@@ -199,7 +199,7 @@ REFUSED = [
     ("POST", "/v1/tokens", {"expires_in": "soon"}, "expires_in must be a number"),
     ("POST", "/v1/sessions/a/questions", {}, "text is missing"),
     ("POST", "/v1/sessions/a/watches", {"when": ""}, "when must not be empty"),
-    ("POST", "/v1/sessions/a/pushes", {"to": "x", "url": "y"}, "to must be 'youtube' or 'zoom'"),
+    ("POST", "/v1/sessions/a/pushes", {"to": "x", "url": "y"}, "to must be 'youtube', 'zoom' or 'ome'"),
     ("GET", "/v1/sessions/a/search", None, "q is missing"),
     ("GET", "/v1/sessions/a/frames/now.jpg", None, "at must be a number"),
     ("GET", "/v1/sessions/a/captions.doc", None, "form must be 'vtt', 'srt' or 'json'"),

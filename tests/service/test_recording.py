@@ -107,6 +107,8 @@ def test_no_key_address_or_path_of_the_settings_is_in_the_bundle(tmp_path: Path)
         ingest={
             "ice_servers": (f"turn:user:{CANARY}@127.0.0.1",),
             "turn": {"urls": (f"turn:{CANARY}",), "secret": CANARY},
+            "srt_passphrase": CANARY,
+            "hooks": {"ome": f"rtmp://{CANARY}.example/live/{{name}}", "ome_secret": CANARY},
         },
         remote={"key": CANARY, "url": f"http://{CANARY}.example/v1", "model": "m"},
         see={"labels": tmp_path / CANARY, "clip": "c"},

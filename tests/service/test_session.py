@@ -471,7 +471,7 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
         return kinds(events).count(kind)
 
     async def main() -> None:
-        async with Playing(make()) as played:
+        async with Playing(make(ingest={"video": "full"})) as played:
             live = played.session
             live.media.attach(Sender())
             for level in (0, 4, 4, 6):
