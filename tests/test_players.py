@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,15 +80,15 @@ async def playing(folder: Path, script: bytes, *, position: float) -> AsyncItera
             at_the_door(folder, server=server) as (service, place, _),
             async_playwright() as playwright,
         ):
-            session = await service.sessions.create(name="talk")
-            session.media.attach(Sender())
-            session.clock.zero = clock.now() - position
-            session.clock.advance(position)
             browser = await playwright.chromium.launch(
                 executable_path=str(CHROMIUM), args=[*FLAGS, "--autoplay-policy=no-user-gesture-required"]
             )
             page = await browser.new_page()
             page.set_default_timeout(60_000)
+            session = await service.sessions.create(name="talk")  # now: starting a browser takes its time
+            session.media.attach(Sender())
+            session.clock.zero = clock.now() - position
+            session.clock.advance(position)
             yield Stage(session, f"http://{place}/v1/sessions/talk", host, origin, page)
             await browser.close()
 
@@ -119,9 +121,10 @@ async def test_hls_js_shows_captions_beside_a_recording_that_began_later(
         session.end("ended")
         await session.over.wait()
         await stage.play()
-        await page.wait_for_function(f"({CUES}).length >= 5")
-        places = dict(await page.evaluate(CUES))
         expected = {f"Second {start}.": start - begun for start in range(22, 35, 3)}
+        shown = f"({CUES}).map((cue) => cue[0])"
+        await page.wait_for_function(f"{json.dumps(list(expected))}.every((text) => {shown}.includes(text))")
+        places = dict(await page.evaluate(CUES))
         assert {text: places[text] for text in expected} == pytest.approx(expected, abs=0.1)
         await page.evaluate("video.currentTime = 5.4, video.play()")
         assert await until(page, f"({ACTIVE})[0]") == "Second 25."
@@ -150,9 +153,11 @@ async def test_hls_js_shows_captions_of_a_live_session_beside_a_live_video(
             host.pages["/video.m3u8"] = Answer(text.encode())
 
         async def going_on() -> None:
-            while True:
-                publish()
-                await asyncio.sleep(0.5)
+            for start in itertools.count(61, 3):  # the talk goes on too
+                while session.clock.position() < start + 2.0:
+                    publish()
+                    await asyncio.sleep(0.5)
+                says(session, float(start))
 
         publish()
         packager = asyncio.create_task(going_on())

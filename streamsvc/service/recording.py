@@ -60,7 +60,16 @@ Fields = dict[str, Any]
 NAME = "recording.bundle"  # of the file in the session's folder
 # Groups of settings that a replay needs; never server (keys, addresses) nor what holds credentials or paths.
 _GROUPS = ("limits", "ingest", "sample", "hear", "see", "think", "embed", "budget", "store")
-_LEFT_OUT = {"ice_servers", "turn", "advertise", "hooks", "rtmp_listen", "srt_listen", "srt_passphrase", "labels"}
+_LEFT_OUT = {
+    "ice_servers",
+    "turn",
+    "advertise",
+    "hooks",
+    "rtmp_listen",
+    "srt_listen",
+    "srt_passphrase",
+    "labels",
+}
 _REMOTE = ("model", "text_model", "timeout", "images", "images_per_minute", "image_pixels")
 
 

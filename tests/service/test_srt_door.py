@@ -136,7 +136,9 @@ async def test_publishers_share_a_port_each_by_its_stream_id(
             before = one.media.ingest()["video"]
             assert (before["width"], before["height"]) == (160, 96)
             first.kill()
-            await until(lambda: one.state is State.STALLED, "its publisher has left")
+            # Until its place is free: a publisher that is back sooner is refused, and tries again.
+            await until(lambda: one.media.publisher is None, "its publisher has left")
+            assert one.state is State.STALLED
         # It comes back with other pictures and other stamps: the session and its time go on.
         other = await filmed(tmp_path / "large.ts", "320x192")
         async with ffmpeg(other, port, f"live/one?token={KEY}"):
