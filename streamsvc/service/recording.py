@@ -39,7 +39,7 @@ import streamsvc
 from streamsvc.answers import router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, metrics
-from streamsvc.core.config import Settings, Store
+from streamsvc.core.config import Group, Settings, Store
 from streamsvc.core.context import Roles
 from streamsvc.core.errors import CapacityError, InvalidRequest, StreamsvcError
 from streamsvc.core.options import SessionOptions, SpeechOptions
@@ -60,16 +60,7 @@ Fields = dict[str, Any]
 NAME = "recording.bundle"  # of the file in the session's folder
 # Groups of settings that a replay needs; never server (keys, addresses) nor what holds credentials or paths.
 _GROUPS = ("limits", "ingest", "sample", "hear", "see", "think", "embed", "budget", "store")
-_LEFT_OUT = {
-    "ice_servers",
-    "turn",
-    "advertise",
-    "hooks",
-    "rtmp_listen",
-    "srt_listen",
-    "srt_passphrase",
-    "labels",
-}
+_LEFT_OUT = {"ice_servers", "advertise", "rtmp_listen", "srt_listen", "labels"}
 _REMOTE = ("model", "text_model", "timeout", "images", "images_per_minute", "image_pixels")
 
 
@@ -329,7 +320,7 @@ def settings_of(settings: Settings) -> Fields:
         group: {
             name: value
             for name, value in getattr(settings, group)
-            if name not in _LEFT_OUT and not isinstance(value, SecretStr | Path)
+            if name not in _LEFT_OUT and not isinstance(value, SecretStr | Path | Group)
         }
         for group in _GROUPS
     }
