@@ -10,15 +10,13 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import threading
 from urllib.parse import urlsplit
 
-from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
+from streamsvc.ingest.relay import Relay
 from streamsvc.ingest.source_policy import Place
 
 DEFAULT_PORT = 1935
-_ACCEPT_SECONDS = 0.1  # after which `close` is looked at
 _PIECE = 1 << 16
 
 
@@ -33,7 +31,7 @@ def rtmp_place(url: str, name: str) -> Place:
     return Place("rtmp", name, url=url, host=parts.hostname or "", port=parts.port or DEFAULT_PORT)
 
 
-class RtmpRelay(threading.Thread):
+class RtmpRelay(Relay):
     """One connection to a media server, open until `close`.
 
     Args:
@@ -49,32 +47,9 @@ class RtmpRelay(threading.Thread):
     """
 
     def __init__(self, place: Place, limit: float, listener: socket.socket | None = None) -> None:
-        super().__init__(name="rtmp", daemon=True)
-        self._limit = limit
-        self._closed = False
-        self._client: socket.socket | None = None
-        self._listener = listener or socket.create_server(("127.0.0.1", 0))
-        try:
-            self._server = socket.create_connection((place.host, place.port), timeout=limit)
-        except OSError as error:
-            self._listener.close()
-            reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
-            raise SourceError(
-                f"{place.name} does not answer ({reason})", code="no_answer", retryable=True
-            ) from None
-        self._listener.settimeout(_ACCEPT_SECONDS)
-        local = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.url = urlsplit(place.url)._replace(netloc=local).geturl()
+        super().__init__("rtmp", limit, listener, lambda: _connected(place, limit))
+        self.url = urlsplit(place.url)._replace(netloc=self.local).geturl()
         self.start()
-
-    def close(self) -> None:
-        """End the connection, and the thread. Idempotent."""
-        self._closed = True  # a listener that another process has too is not to be shut down
-        for connection in (self._server, self._client):
-            if connection is not None:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.join()
 
     def run(self) -> None:
         """Pass on both directions until one ends."""
@@ -82,14 +57,6 @@ class RtmpRelay(threading.Thread):
             self._client = self._accepted()
             with self._client:
                 self._relay(self._client, self._server)
-
-    def _accepted(self) -> socket.socket:
-        """Libav's connection. Raises OSError: none came, or `close` was called."""
-        end = clock.now() + self._limit
-        while not self._closed and clock.now() < end:
-            with contextlib.suppress(TimeoutError):
-                return self._listener.accept()[0]
-        raise OSError
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         for connection in (client, server):
@@ -105,3 +72,13 @@ class RtmpRelay(threading.Thread):
                     if not data:
                         return
                     others[connection].sendall(data)
+
+
+def _connected(place: Place, limit: float) -> socket.socket:
+    try:
+        return socket.create_connection((place.host, place.port), timeout=limit)
+    except OSError as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+        raise SourceError(
+            f"{place.name} does not answer ({reason})", code="no_answer", retryable=True
+        ) from None

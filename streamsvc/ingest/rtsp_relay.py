@@ -14,17 +14,16 @@ import re
 import selectors
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from streamsvc.core import clock, host_policy
+from streamsvc.core import host_policy
 from streamsvc.core.errors import SourceError, StreamsvcError
+from streamsvc.ingest.relay import Relay
 from streamsvc.ingest.source_policy import Place
 
 HEAD_BYTES = 64 << 10  # security limit: of a message's header
 BODY_BYTES = 1 << 20  # security limit: of its body
-_ACCEPT_SECONDS = 0.1  # after which `close` is looked at
 # As libav reads: it drops each CR, ends a header at an empty line, and takes a line of $ for a packet.
 _BLANK = re.compile(rb"\r*\n")
 _END = re.compile(rb"\n\r*\n")
@@ -79,7 +78,7 @@ def _body_length(head: bytes) -> int:
     return length
 
 
-class RtspRelay(threading.Thread):
+class RtspRelay(Relay):
     """One connection to a checked host, open until `close`.
 
     Args:
@@ -99,35 +98,15 @@ class RtspRelay(threading.Thread):
     def __init__(
         self, place: Place, limit: float, private_urls: bool, listener: socket.socket | None = None
     ) -> None:
-        super().__init__(name="rtsp", daemon=True)
+        super().__init__("rtsp", limit, listener, lambda: _connected(place, limit, private_urls))
         self.error: StreamsvcError | None = None
         self._place = place
-        self._limit = limit
-        self._closed = False
-        self._listener = listener or socket.create_server(("127.0.0.1", 0))
-        try:
-            self._server = _connected(place, limit, private_urls)
-        except BaseException:
-            self._listener.close()
-            raise
-        self._listener.settimeout(_ACCEPT_SECONDS)
-        self._client: socket.socket | None = None
         parts = urlsplit(place.url)
         user, at, authority = parts.netloc.rpartition("@")
-        local = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.url = parts._replace(scheme="rtsp", netloc=f"{user}{at}{local}").geturl()
-        self._ours = f"rtsp://{local}".encode()
+        self.url = parts._replace(scheme="rtsp", netloc=f"{user}{at}{self.local}").geturl()
+        self._ours = f"rtsp://{self.local}".encode()
         self._theirs = f"{place.scheme}://{authority}".encode()
         self.start()
-
-    def close(self) -> None:
-        """End the connection, and the thread. Idempotent."""
-        self._closed = True  # a listener that another process has too is not to be shut down
-        for connection in (self._server, self._client):
-            if connection is not None:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.join()
 
     def run(self) -> None:
         """Pass on both directions until one ends."""
@@ -136,14 +115,6 @@ class RtspRelay(threading.Thread):
             self._listener.close()
             with self._client:
                 self._relay(self._client, self._server)
-
-    def _accepted(self) -> socket.socket:
-        """Libav's connection. Raises OSError: none came, or `close` was called."""
-        end = clock.now() + self._limit
-        while not self._closed and clock.now() < end:
-            with contextlib.suppress(TimeoutError):
-                return self._listener.accept()[0]
-        raise OSError
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         asked, answered = Messages(), Messages()
