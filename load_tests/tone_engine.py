@@ -18,6 +18,7 @@ import numpy as np
 from engines import Engine, Op, Payload, each
 from streamsvc.core.types import SAMPLE_RATE
 from tests.fakes.embed_role import word_scores, word_vectors
+from tests.fakes.hear_engine import recognition
 from tests.fakes.see_engine import Eyes
 
 NAME = "load_tests.tone_engine"
@@ -112,13 +113,4 @@ def _vad(payload: Payload) -> Payload:
 
 def _transcribe(payload: Payload) -> Payload:
     words = [[word, start, end, 0.9] for word, start, end in recognised(payload["samples"])]
-    return {
-        "words": words,
-        "text": " ".join(str(word[0]) for word in words),
-        "no_speech": 0.0,
-        "log_probability": -0.1,
-        "padded": False,
-        "rejected": False,
-        "language": payload["language"],
-        "seconds": 0.0,
-    }
+    return recognition(words, payload["language"])

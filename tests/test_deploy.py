@@ -7,10 +7,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +22,8 @@ from websockets.asyncio.client import connect
 from streamsvc.core import config, metrics
 from tests.builders import example_settings
 from tests.builders.fake_service import at_the_door
-from tests.builders.proxy import free_port
+from tests.builders.free_ports import free_tcp_port
+from tests.builders.proxy import serving_at
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[1]
@@ -278,16 +277,7 @@ def caddy(site: str, folder: Path, port: int) -> Iterator[None]:
     command = (program("caddy", "Debian's package caddy"), "run", "--config", str(folder / "Caddyfile"))
     homes = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     with subprocess.Popen(command, env={**os.environ, **homes}, stderr=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                assert process.poll() is None, "Caddy has ended"
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            process.wait(10)
+        yield from serving_at(process, port)
 
 
 @pytest.mark.parametrize("path", ["", "/live"])
@@ -297,7 +287,7 @@ async def test_caddy_leads_to_the_service_at_a_host_and_below_a_path(tmp_path: P
         site = "\n".join(re.findall(r"^#(\t.*)$", recipe, re.MULTILINE))
     else:
         (site,) = re.findall(r"^\{\$DOMAIN.*\{\n(.*?)^\}", recipe, re.MULTILINE | re.DOTALL)
-    port = free_port()
+    port = free_tcp_port()
     public = f"http://127.0.0.1:{port}{path}"
     async with at_the_door(tmp_path, server={"public_url": public}) as (_, place, _):
         site, count = re.subn(r"\{\$UPSTREAM:127.0.0.1:8080\}|127.0.0.1:8080", place, site)

@@ -13,7 +13,8 @@ from playwright.async_api import Page, async_playwright, expect
 from websockets.asyncio.client import connect
 
 from tests.builders.browser import CHROMIUM, FLAGS
-from tests.builders.proxy import NGINX, free_port, nginx
+from tests.builders.free_ports import free_tcp_port
+from tests.builders.proxy import NGINX, nginx
 from tests.builders.service import error_of, serving, until
 
 RECIPE = Path(__file__).resolve().parents[1] / "deploy" / "nginx.conf"
@@ -73,7 +74,7 @@ async def ask_on_the_page(page: Page, address: str) -> list[str]:
 @pytest.mark.browser
 @pytest.mark.parametrize("more", ["", UPGRADE])
 async def test_the_page_works_behind_a_bare_proxy_pass_without_a_websocket(tmp_path: Path, more: str) -> None:
-    port = free_port()
+    port = free_tcp_port()
     async with serving(tmp_path) as (_, place, _), async_playwright() as playwright:
         with nginx(bare(port, place, more), tmp_path, port):
             browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
@@ -86,7 +87,7 @@ async def test_the_page_works_behind_a_bare_proxy_pass_without_a_websocket(tmp_p
 @pytest.mark.browser
 @pytest.mark.parametrize("strips", [True, False])
 async def test_the_page_lives_below_a_sub_path_by_the_recipe(tmp_path: Path, strips: bool) -> None:
-    whole, below = free_port(), free_port()
+    whole, below = free_tcp_port(), free_tcp_port()
     public = f"http://localhost:{below}/live"
     async with serving(tmp_path, server={"public_url": public}) as (_, place, _):
         with nginx(recipe(place, whole, below, strips=strips), tmp_path, below):
@@ -106,7 +107,7 @@ async def test_the_page_lives_below_a_sub_path_by_the_recipe(tmp_path: Path, str
 
 @pytest.mark.parametrize("strips", [True, False])
 async def test_every_address_begins_with_the_public_url_and_leads_back(tmp_path: Path, strips: bool) -> None:
-    whole, below = free_port(), free_port()
+    whole, below = free_tcp_port(), free_tcp_port()
     public = f"http://localhost:{below}/live"
     async with serving(tmp_path, server={"public_url": public, "api_key": KEY}) as (service, place, direct):
         with nginx(recipe(place, whole, below, strips=strips), tmp_path, below):

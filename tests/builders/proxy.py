@@ -1,4 +1,4 @@
-"""Debian's nginx in front of a service, as long as a test runs."""
+"""A proxy in front of a service, as long as a test runs: Debian's nginx, or another program."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ from pathlib import Path
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 _FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-
-
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -36,13 +30,18 @@ def nginx(servers: str, folder: Path, port: int) -> Iterator[None]:
         f"events {{ }}\nhttp {{ access_log off; {paths}\n{servers}\n}}\n"
     )
     with subprocess.Popen([NGINX, "-e", "stderr", "-p", str(folder), "-c", str(config)]) as process:
-        try:
-            for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                assert process.poll() is None, "nginx has ended"
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            process.wait(10)
+        yield from serving_at(process, port)
+
+
+def serving_at(process: subprocess.Popen[bytes], port: int) -> Iterator[None]:
+    """Yield once, when a process takes connections on a port of loopback; then end it."""
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, f"{process.args!r} has ended"
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -58,13 +58,8 @@ def _vad(payload: Payload) -> Payload:
     }
 
 
-def _transcribe(payload: Payload) -> Payload:
-    numbers = np.round(payload["samples"] * 100).astype(int)
-    words: list[list[Any]] = []
-    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    for first, last in itertools.pairwise(edges):
-        if numbers[first]:
-            words.append([f"w{numbers[first]}", first / SAMPLE_RATE, last / SAMPLE_RATE, 0.9])
+def recognition(words: list[list[Any]], language: str | None) -> Payload:
+    """What op `transcribe` answers. `words`: text, start, end, probability of each."""
     return {
         "words": words,
         "text": " ".join(str(word[0]) for word in words),
@@ -72,9 +67,19 @@ def _transcribe(payload: Payload) -> Payload:
         "log_probability": -0.1,
         "padded": False,
         "rejected": False,
-        "language": payload["language"],
+        "language": language,
         "seconds": 0.0,
     }
+
+
+def _transcribe(payload: Payload) -> Payload:
+    numbers = np.round(payload["samples"] * 100).astype(int)
+    words: list[list[Any]] = []
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    for first, last in itertools.pairwise(edges):
+        if numbers[first]:
+            words.append([f"w{numbers[first]}", first / SAMPLE_RATE, last / SAMPLE_RATE, 0.9])
+    return recognition(words, payload["language"])
 
 
 def _language(payload: Payload) -> Payload:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,11 @@ async def door(folder: Path, **groups: dict[str, Any]) -> AsyncIterator[tuple[Se
 
 
 @contextlib.asynccontextmanager
-async def ffmpeg(clip: Path, port: int, stream_id: str, query: str = "") -> AsyncIterator[Any]:
-    """FFmpeg publishes a clip in real time, again and again."""
+async def sending(arguments: Sequence[str], port: int, stream_id: str, query: str = "") -> AsyncIterator[Any]:
+    """FFmpeg reads in real time and sends by SRT."""
     process = await asyncio.create_subprocess_exec(
-        *("ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-stream_loop", "-1", "-i", str(clip)),
-        *("-c", "copy", "-f", "mpegts", "-srt_streamid", stream_id, f"srt://127.0.0.1:{port}?{query}"),
+        *("ffmpeg", "-nostdin", "-loglevel", "error", "-re", *arguments),
+        *("-srt_streamid", stream_id, f"srt://127.0.0.1:{port}?{query}"),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -59,6 +60,18 @@ async def ffmpeg(clip: Path, port: int, stream_id: str, query: str = "") -> Asyn
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def ffmpeg(clip: Path, port: int, stream_id: str, query: str = "") -> AbstractAsyncContextManager[Any]:
+    """FFmpeg publishes a clip, again and again."""
+    arguments = ("-stream_loop", "-1", "-i", str(clip), "-c", "copy", "-f", "mpegts")
+    return sending(arguments, port, stream_id, query)
+
+
+def raw(path: Path, port: int, stream_id: str) -> AbstractAsyncContextManager[Any]:
+    """FFmpeg sends bytes as they are, then waits."""
+    arguments = ("-f", "data", "-i", str(path), "-map", "0", "-c", "copy", "-f", "data")
+    return sending(arguments, port, stream_id)
 
 
 async def until(condition: Any, what: str) -> None:
@@ -187,19 +200,3 @@ async def test_a_publisher_that_sends_no_media_is_disconnected(tmp_path: Path) -
         async with asyncio.timeout(SECONDS):
             await process.communicate()
         await until(lambda: session_of(service, "one") is None, "its session is still there")
-
-
-@contextlib.asynccontextmanager
-async def raw(path: Path, port: int, stream_id: str) -> AsyncIterator[Any]:
-    """FFmpeg sends bytes as they are, then waits."""
-    process = await asyncio.create_subprocess_exec(
-        *("ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-f", "data", "-i", str(path), "-map", "0"),
-        *("-c", "copy", "-f", "data", "-srt_streamid", stream_id, f"srt://127.0.0.1:{port}"),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
