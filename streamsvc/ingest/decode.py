@@ -21,8 +21,9 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsvc.core.orientation import Orientation
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
-from streamsvc.ingest.display_matrix import orientation, shown_size
+from streamsvc.ingest.display_matrix import has_exif, orientation, shown_size
 from streamsvc.ingest.downmix import Downmixer, planar
 from streamsvc.ingest.source_decoders import RemotePicture
 
@@ -225,6 +226,7 @@ class VideoDecoder:
         self._pixel_aspect = track.pixel_aspect
         self._is_jpeg = self._codec.codec.name == "mjpeg"
         self._arrived: dict[int, float] = {}  # pts in microseconds -> arrival
+        self._turned: tuple[float, Orientation] | None = None  # PyAV's rotation, and what it means
 
     def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
         """Decode consecutive frames; each picture has `at` and `arrived` of its own payload."""
@@ -271,6 +273,18 @@ class VideoDecoder:
         self.waiting = True
         self._patience = PATIENCE
 
+    def _orientation(self, picture: Any, payload: bytes) -> Orientation:
+        """How it is to be shown: looked up anew where the rotation changes.
+
+        PyAV keeps a picture whose side data is read until cycles are collected: 1.4 MB each of 720p.
+        """
+        if self._is_jpeg and has_exif(payload):
+            return orientation(picture, payload)
+        rotation = float(picture.rotation)
+        if self._turned is None or self._turned[0] != rotation:
+            self._turned = rotation, orientation(picture)
+        return self._turned[1]
+
     def _picture(self, picture: Any, frame: EncodedFrame | None) -> VideoFrame:
         at, arrived, payload = (frame.at, frame.arrived, frame.payload) if frame else (0.0, 0.0, b"")
         if picture.pts is not None:
@@ -278,7 +292,7 @@ class VideoDecoder:
             arrived = self._arrived.pop(picture.pts, arrived)
         aspect = self._pixel_aspect or self._codec.sample_aspect_ratio
         size = shown_size(picture.width, picture.height, None if aspect is None else float(aspect))
-        shown = orientation(picture, payload if self._is_jpeg else b"")
+        shown = self._orientation(picture, payload)
         return VideoFrame(
             self._session, self._name, max(0.0, at), arrived, picture, *shown.size(*size), shown
         )

@@ -45,7 +45,7 @@ def from_matrix(a: float, b: float, c: float, d: float) -> Orientation:
 
 def orientation(picture: Any, payload: bytes = b"") -> Orientation:
     """How an av.VideoFrame is to be shown. `payload`: of the picture; only JPEG is looked into."""
-    if b"Exif\0\0" in payload[:_EXIF_WITHIN] and payload.startswith(b"\xff\xd8"):
+    if has_exif(payload):
         return _from_exif(payload)
     try:
         matrices = [bytes(data) for data in picture.side_data if data.type.name == "DISPLAYMATRIX"]
@@ -55,6 +55,11 @@ def orientation(picture: Any, payload: bytes = b"") -> Orientation:
         return UPRIGHT
     a, b, _, c, d = struct.unpack_from("=5i", matrices[-1])  # 16.16 fixed point
     return from_matrix(a, b, c, d)
+
+
+def has_exif(payload: bytes) -> bool:
+    """Whether this is a JPEG with EXIF."""
+    return b"Exif\0\0" in payload[:_EXIF_WITHIN] and payload.startswith(b"\xff\xd8")
 
 
 def _from_exif(payload: bytes) -> Orientation:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -295,6 +296,37 @@ def test_pictures_thumbnails_and_jpegs_are_upright(
         image = Image.open(io.BytesIO(jpeg(picture, max_width=width))).convert("L")
         assert image.width == min(width, size[0])
         assert np.abs(np.asarray(image.resize(gray.shape[::-1])).astype(int) - gray).mean() < 12
+
+
+def camera(count: int) -> tuple[MediaTrack, list[EncodedFrame]]:
+    """The JPEGs of a camera."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (160, 96), "teal").save(buffer, "JPEG")
+    payload = buffer.getvalue()
+    packets = [
+        EncodedFrame("s", "main", n / 10, 100.0, "video", payload, "mjpeg", True) for n in range(count)
+    ]
+    return MediaTrack("video", "mjpeg", None), packets
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+def test_a_picture_is_freed_once_nobody_has_it_without_a_collection_of_cycles(
+    tmp_path: Path, codec: str
+) -> None:
+    if codec == "mjpeg":
+        track, packets = camera(25)
+    else:
+        track, packets = frames(clip(tmp_path / "a.mkv", video=codec, audio=None), "video")
+    decoder = VideoDecoder(track, "s")
+    gc.collect()
+    gc.disable()
+    try:
+        shown = sum(len(decoder.decode([packet])) for packet in packets) + len(decoder.flush())
+        kept = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert shown > 20
+    assert kept <= 2, "the first, whose side data was read, and the one that PyAV decodes into next"
 
 
 def test_a_container_overrules_the_shape_of_pixels_in_the_bitstream(tmp_path: Path) -> None:
