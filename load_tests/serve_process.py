@@ -25,6 +25,7 @@ from streamsvc.service.service import Service
 START_SECONDS = 180.0  # for the models to load, also on a busy machine
 COMMAND = ("-m", "streamsvc")
 KEY = "a key of load tests"
+SOURCE_CHILD = "streamsvc.ingest.source_child"
 
 
 class Serve:
@@ -138,6 +139,12 @@ class Serve:
     def workers(self) -> dict[str, int]:
         """The process of each worker that was started, as the log tells it; it may have ended since."""
         return {line["worker"]: line["pid"] for line in self.logged("worker ready")}
+
+    def sources(self) -> dict[str, int]:
+        """The processes of sources that run now."""
+        running = psutil.Process(self.pid).children(recursive=True)
+        found = [child.pid for child in running if SOURCE_CHILD in child.cmdline()]
+        return {f"source {number}": pid for number, pid in enumerate(found, 1)}
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The log lines of one event."""

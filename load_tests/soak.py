@@ -4,8 +4,9 @@
                                [--json FILE]
 
 Sessions play the lecture over and over in real time. Every EVERY seconds the PSS, descriptors and threads of
-serve and of each worker are noted; after the warm-up the PSS of serve may rise by SLOPE MB an hour and
-session at most (least squares), descriptors and threads not at all. Then, with no session left: so many
+serve, of each worker and of each source's process are noted; after the warm-up the PSS of serve may rise by
+SLOPE MB an hour and session at most (least squares), that of a source's process by as much, descriptors and
+threads of serve not at all. Then, with no session left: so many
 subscribers come and go, so many WHIP offers are answered and taken back, so many sessions are created and
 deleted, each in two rounds; after the second PSS is less than CHURN_MB above that after the first, and no
 descriptor more is open. Exit status 1: a promise was missed. `--leak` keeps LEAK bytes of each event: it must
@@ -118,7 +119,7 @@ async def soak(server: Serve, found: Figures, played: Path, seconds: float) -> N
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(min(EVERY, seconds / 10))
-            for name, pid in {"serve": server.pid, **server.workers()}.items():
+            for name, pid in {"serve": server.pid, **server.workers(), **server.sources()}.items():
                 try:
                     found.samples.setdefault(name, []).append(await asyncio.to_thread(sample, pid, began))
                 except psutil.Error:
@@ -211,6 +212,9 @@ def verdict(found: Figures, warm_up: float) -> list[str]:
         wrong.append("there are too few samples")
     elif rise / found.sessions > SLOPE:
         wrong.append(f"serve grows by {rise / found.sessions:.1f} MB an hour and session")
+    for name, samples in found.samples.items():
+        if name.startswith("source ") and (more := slope(samples, warm_up) or 0.0) > SLOPE:
+            wrong.append(f"the process of {name} grows by {more:.1f} MB an hour")
     later = [one for one in of if one.at >= warm_up]
     for name in ("descriptors", "threads"):
         third = max(1, len(later) // 3)

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS questions (
 );
 """
 _QUESTIONS = 500  # kept of one session; the oldest are dropped
+_CACHE_KIB = 200  # of pages in memory: SQLite's 2 MiB fill in half an hour, and few events are read again
 _WAL_BYTES = 4 << 20  # of the write-ahead log, beyond which it is moved into the database
 
 
@@ -106,6 +107,7 @@ class Store:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute(f"PRAGMA synchronous={self._unhurried}")
                 db.execute("PRAGMA wal_autocheckpoint=0")
+                db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             db.executescript(_TABLES)
             failed.pop_all()
         return db

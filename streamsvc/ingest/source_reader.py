@@ -357,10 +357,12 @@ class SourceReader(threading.Thread):
         return True
 
     def _pass_on(self, packet: MediaPacket) -> None:
-        """Queue a packet, once there is room."""
+        """Queue a packet, once there is room; after `stop` it is left out, without waiting."""
         self._slots.acquire()
-        if not self._stopped.is_set():
-            self._call_soon(self._put, packet)
+        if self._stopped.is_set():
+            self._slots.release()  # for the next one: nobody takes packets any more
+            return
+        self._call_soon(self._put, packet)
 
     def _report_missing_end(self, opened: Opened) -> None:
         """Report what a source lacks at its end, as far as it tells its duration."""

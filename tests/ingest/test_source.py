@@ -149,6 +149,14 @@ async def test_close_joins_the_thread_while_it_reads(tmp_path: Path) -> None:
     await source.close()
 
 
+async def test_close_ends_a_thread_that_has_read_ahead_as_far_as_it_may(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", seconds=30.0)
+    source = await open_source(str(path), SETTINGS, session="s", speed=1.0, roots=None)
+    await asyncio.sleep(0.5)  # nobody takes a packet meanwhile
+    async with asyncio.timeout(5):
+        await source.close()
+
+
 def pushed(path: Path, sock: socket.socket) -> threading.Thread:
     """A thread that sends a file, then closes."""
 

@@ -36,6 +36,11 @@ def test_growth_of_memory_and_descriptors_is_wrong() -> None:
     assert "+9.0 (+2.2 a session)" in table(Figures(4, {"serve": samples(9.0)}), 600)
 
 
+def test_growth_of_the_process_of_a_source_is_wrong() -> None:
+    found = Figures(4, {"serve": samples(0.0), "source 1": samples(1.9), "source 2": samples(2.1)})
+    assert verdict(found, 600) == ["the process of source 2 grows by 2.1 MB an hour"]
+
+
 def test_what_the_second_round_of_connections_leaves_behind_is_wrong() -> None:
     first, second = Sample(1.0, 100.0, 20, 9), Sample(2.0, 106.0, 21, 9)
     found = Figures(1, {"serve": samples(0.0)}, [Round("offers", first), Round("offers", second)])
