@@ -38,7 +38,7 @@ from streamsvc.vision.still_image import analyse
 from streamsvc.vision.vlm import VlmSession
 
 log = structlog.get_logger()
-_INDEX_SECONDS = 1.0  # between looks for what is new for the index, once all of it is indexed
+_INDEX_SECONDS = 1.0  # between looks for what is new for the index, once all of it is indexed; at least
 _PREPARE_SECONDS = 30.0  # between tries to make the router ready
 _ANSWERERS = 2  # questions in work at once: one that waits for a model holds up no other
 
@@ -150,7 +150,7 @@ class Answering:
                 async with idle.background(_INDEX_SECONDS):
                     left = await self._index.settle()  # one batch: a question waits for no more
             if not left:
-                await clock.sleep(_INDEX_SECONDS)
+                await clock.sleep(max(_INDEX_SECONDS, self._index.pause))
 
     async def _answer_queued(self) -> None:
         async for queued in self.queue.questions():

@@ -38,6 +38,7 @@ RECENT = 2.0  # added to the score of what was over just now, for the order alon
 RECENT_SECONDS = 60.0  # within which that falls to a third
 CHUNK = 4  # pairs a call, so that a deadline cuts between them
 VECTOR_SHARE = 0.3  # of a question's time, for texts that no idle time has embedded yet
+GONE_THROUGH = 400  # passages a second by `settle`, 6 ms of a core
 WARM_TIMEOUT = 10.0  # seconds; the first call loads the cross-encoder
 # Prompts of a vision-text model; a query's vector is their mean.
 PICTURE_PROMPTS = ("{}", "a photo of {}.")
@@ -79,6 +80,7 @@ class Index:
         self._words: tuple[list[str], WordIndex] = ([], WordIndex([]))  # of these texts
         self._warm = False  # whether the cross-encoder has been loaded
         self._embedding: asyncio.Task[None] | None = None
+        self._known = 0  # passages, at the last `settle`
 
     # --- passages for a question ---
 
@@ -138,12 +140,18 @@ class Index:
         latest = self._timeline.sentences[-1:]
         unfinished = latest[0].end if latest else -1.0
         known = await self._documents()
+        self._known = len(known)
         settled = [each for each in known if each.kind != "speech" or each.end < unfinished]
         self._vectors.want("passages", [passage.text for passage in settled])
         left = await self._vectors.embed_some() or await self._vectors.embed_chance()
         if not left and not self._warm and settled:
             self._warm = bool(await self._scores("", [_text_only("")], clock.now() + WARM_TIMEOUT))
         return left
+
+    @property
+    def pause(self) -> float:
+        """Seconds before the next `settle`, once none is left: the longer, the more it goes through."""
+        return self._known / GONE_THROUGH
 
     async def _documents(self) -> list[Passage]:
         """The passages of all that is known, speech by time, then screens by time."""

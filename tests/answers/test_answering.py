@@ -265,6 +265,13 @@ def test_the_router_is_made_ready_once_and_what_is_new_is_indexed_batch_by_batch
             examples = len(intents.examples())
             assert sum(len(payload["texts"]) for payload in embed.payloads("texts")) == examples
             assert len(settled) <= 4, "nothing is new: it looks once a second"
+            monkeypatch.setattr(Index, "pause", 4.0)
+            await clock.sleep(1.0)
+            before = len(settled)
+            await clock.sleep(9.0)
+            assert 2 <= len(settled) - before <= 3, "a long talk is gone through more seldom"
+            monkeypatch.setattr(Index, "pause", 0.0)
+            await clock.sleep(4.0)
             left[0] = 10
             before = len(settled)
             await clock.sleep(2.0)

@@ -229,6 +229,19 @@ def test_settling_embeds_in_small_batches_and_tells_what_is_left() -> None:
     run(main())
 
 
+def test_the_longer_the_talk_the_longer_the_pause_before_it_is_gone_through_again() -> None:
+    async def pause(count: int) -> float:
+        index_ = Index(said(*(f"Line {n} of a talk." for n in range(count))), animal_encoder())
+        assert index_.pause == 0.0
+        await index_.settle()
+        return index_.pause
+
+    async def main() -> None:
+        assert await pause(90) == pytest.approx(10 * await pause(9), rel=0.2) != 0.0
+
+    run(main())
+
+
 def test_rank_scores_texts_in_their_order_or_not_at_all() -> None:
     async def main() -> None:
         index_ = Index(Timeline(), animal_encoder())
