@@ -26,6 +26,7 @@ from streamsvc.service.websocket_server import ABORT
 log = structlog.get_logger()
 Address = tuple[str, int]
 WAITING, ACCEPTED_AT_ONCE = 128, 8  # connections
+READ_BYTES = 32 << 10  # read in one go; asyncio's 256 KiB are many for who has no key, and a stall for others
 _RESERVED = 256  # descriptors that stay free for sessions, workers and files
 _LINGER_SECONDS = (
     2.0  # in which the rest of a body is dropped after its answer, so that the client reads that
@@ -141,6 +142,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, and wait for its first request."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # also once it is a WebSocket's
         if self.client is None or self.connections_table.admit(self.client, transport):
             self._await_header()
 

@@ -19,7 +19,13 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import http_server
-from streamsvc.service.http_server import ACCEPTED_AT_ONCE, Connections, Listener, protocol_with
+from streamsvc.service.http_server import (
+    ACCEPTED_AT_ONCE,
+    READ_BYTES,
+    Connections,
+    Listener,
+    protocol_with,
+)
 from tests.builders.http_server import listening
 
 
@@ -143,6 +149,26 @@ async def test_of_a_body_that_was_answered_already_nothing_is_kept(monkeypatch: 
         await client.close()
     assert not parsed
     assert protocols[0].cycle is None  # which knows the protocol: a circle
+
+
+async def test_what_one_connection_sends_is_read_in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    received = http_server.LimitedProtocol.data_received
+
+    def note(self: http_server.LimitedProtocol, data: bytes) -> None:
+        sizes.append(len(data))
+        received(self, data)
+
+    monkeypatch.setattr(http_server.LimitedProtocol, "data_received", note)
+    async with serving() as port:
+        client = await Client.to(port)
+        client.writer.write(
+            b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n" + bytes(900_000)
+        )
+        await client.writer.drain()
+        assert await client.reader.readline()
+        await client.close()
+    assert READ_BYTES // 2 < max(sizes) <= READ_BYTES
 
 
 async def test_one_address_has_so_many_connections_without_a_token() -> None:
