@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-Row = tuple[int, str, str | None, str]  # seq (0: ephemeral), type, audience, JSON text without its closing brace
+Row = tuple[
+    int, str, str | None, str
+]  # seq (0: ephemeral), type, audience, JSON text without its closing brace
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 Reply = bytes | int | list["Reply"] | None
 Argument = str | bytes | int | float
 READ_SECONDS = 2.0  # for an answer to what no event waits for
-_CODES = ("NOAUTH", "WRONGPASS", "NOPERM", "OOM", "LOADING", "READONLY", "MISCONF", "CLUSTERDOWN", "MASTERDOWN")
+_CODES = (
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "OOM",
+    "LOADING",
+    "READONLY",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,9 @@ class RedisClient:
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
         except ImportError:
-            raise ConfigError('cluster.url needs the package redis: pip install "streamsvc[cluster]"') from None
+            raise ConfigError(
+                'cluster.url needs the package redis: pip install "streamsvc[cluster]"'
+            ) from None
         if settings.url is None:
             raise ConfigError("there is no cluster.url")
         self._prefix = settings.prefix
@@ -113,7 +125,9 @@ class RedisClient:
                 short = [_evaluated(call, whole=False) for call in calls]
                 replies = await self._pipelined(short, atomic=False)
                 if any(isinstance(reply, self._unknown_script) for reply in replies):
-                    replies = await self._pipelined([_evaluated(call, whole=True) for call in calls], atomic=False)
+                    replies = await self._pipelined(
+                        [_evaluated(call, whole=True) for call in calls], atomic=False
+                    )
         except self._failures as error:
             raise unavailable(error) from None
         return self._checked(replies)

@@ -46,7 +46,8 @@ local function add(key, id, at, most)
 end
 """
 
-# KEYS owner, fence, meta; ARGV node, lease ms, keep ms. Returns {1, token, run, renewed} or {0, owner}.
+# KEYS owner, fence, meta; ARGV node, lease ms, keep ms. Returns {1, token, run, renewed, behind} or
+# {0, owner}.
 CLAIM = Script(
     _NOW
     + """
@@ -56,8 +57,8 @@ local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now)
 local written = string.format('%.0f', token)
 redis.call('SET', KEYS[2], written, 'PX', ARGV[3])
 redis.call('SET', KEYS[1], ARGV[1] .. ':' .. written, 'PX', ARGV[2])
-local seen = redis.call('HMGET', KEYS[3], 'run', 'renewed')
-return {1, written, seen[1] or '', seen[2] or ''}
+local seen = redis.call('HMGET', KEYS[3], 'run', 'renewed', 'behind')
+return {1, written, seen[1] or '', seen[2] or '', seen[3] or ''}
 """
 )
 
