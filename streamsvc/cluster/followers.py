@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import aclosing as aclosing
 
 from streamsvc.cluster.records import Row
 from streamsvc.cluster.redis_client import RedisClient, items, text
@@ -63,8 +62,9 @@ class Followers:
         self._told_at = 0.0
 
     async def follow(self, session: str, after: int) -> AsyncIterator[list[Row]]:
-        """Rows of a session: durable ones with seq > `after`, none missing, and ephemeral ones (seq 0) as they
-        come. Never ends by itself, and waits where Redis is away. Leave it with `aclosing`.
+        """Rows of a session: durable ones with seq > `after`, none missing, and ephemeral ones (seq 0).
+
+        Never ends by itself, and waits where Redis is away. Leave it with `contextlib.aclosing`.
         """
         me = _Follower()
         await self._enter(session, me)

@@ -15,7 +15,7 @@ Row = tuple[
 class NodeRecord:
     """One node, as its last heartbeat told it.
 
-    `instance`: of its process, made at its start. `keys`: digest of what signs its tokens, equal at all nodes.
+    `instance`: of its process, made at its start. `keys`: digest of what signs its tokens, equal at all.
     `free`: sessions that it would admit now, by kind ("audio", "audio_video"). `sessions`: that hold a place.
     """
 
@@ -36,7 +36,7 @@ class NodeRecord:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> NodeRecord:
-        """Raises ValueError, KeyError, TypeError: this is no record (fields of a later version are left out)."""
+        """Raises ValueError, TypeError: it is no record. Fields of a later version are left out."""
         found = json.loads(text)
         return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
 
@@ -60,7 +60,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """This node's right to write a session, until its lease runs out.
+    """The right of a node to write a session, until its lease runs out.
 
     `whole`: the shared log holds all that its earlier owner has shown; False: Redis was away meanwhile, and
     events may be missing. True for a new session.

@@ -103,8 +103,8 @@ class Registry:
             assert owner is not None
             return owner
         fence, run, renewed, behind = (text(part) for part in reply[1:])
-        # What its earlier owner has shown may be missing where Redis was away since that owner's last heartbeat:
-        # it is another process now, this node has lost it too, or the owner was copying what was missing.
+        # What its earlier owner has shown may be missing where Redis was away since that owner's last
+        # heartbeat: it is another process now, this node has lost it too, or the owner was catching up.
         whole = not behind and run in ("", self.run) and (not renewed or int(renewed) > self.back)
         return Claim(session, Owner(self.node, int(fence)), whole)
 

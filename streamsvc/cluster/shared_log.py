@@ -22,11 +22,11 @@ Question = tuple[
 Call = tuple[Script, list[str], list[Argument]]
 
 
-class Fenced(Exception):  # noqa: N818 - the state that it tells has this name
+class Fenced(Exception):
     """The claim is lost: another node owns the session."""
 
 
-class Hole(Exception):  # noqa: N818
+class Hole(Exception):
     """Redis lacks events before those that were to be appended; `seq`: of the newest that it has."""
 
     def __init__(self, seq: int) -> None:
@@ -86,14 +86,14 @@ class SharedLog:
     def _keys(self, claim: Claim, *parts: str) -> list[str]:
         return [self._redis.of(claim.session, part) for part in ("owner", "fence", *parts)]
 
-    async def write(self, calls: Sequence[Call], *, seconds: float) -> int:
+    async def write(self, calls: Sequence[Call]) -> int:
         """Send calls in one round trip; returns the newest seq that the last of them has told.
 
         Raises:
             Fenced: the claim is lost. Hole: see there.
         """
         newest = 0
-        for reply in await self._redis.scripts(calls, seconds=seconds):
+        for reply in await self._redis.scripts(calls):
             state, seq, _ = items(reply)
             if number(state) == scripts.FENCED:
                 raise Fenced
@@ -145,8 +145,8 @@ class SharedLog:
     async def meta(self, session: str) -> dict[str, str]:
         """The facts about a session; empty: there is no such session.
 
-        `started_utc`, `name`, `epoch`, `node` (its last owner), `stored` ("0": it has no log here), `options`,
-        `holder`; of an ended one `ended_utc`, `seconds`, `stats`.
+        `started_utc`, `name`, `epoch`, `node` (its last owner), `stored` ("0": it has no log here),
+        `options`, `holder`; of an ended one `ended_utc`, `seconds`, `stats`.
         """
         return _pairs(await self._redis.run("HGETALL", self._redis.of(session, "meta")))
 
