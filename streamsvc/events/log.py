@@ -17,7 +17,7 @@ import structlog
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
-from streamsvc.core.errors import CapacityError
+from streamsvc.core.errors import CapacityError, StreamsvcError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import LIVE, Tape
@@ -63,9 +63,15 @@ class EventLog:
         self._texts = SharedTexts()
         self._ended = False
 
-    def resume(self, epoch: str, seq: int) -> None:
-        """Go on as the log of a session that has ended: what the store holds can be read again."""
-        self.epoch, self.seq, self._shown, self._ended = epoch, seq, seq, True
+    def resume(self, epoch: str, seq: int, *, ended: bool = True) -> None:
+        """Go on as the log whose events the store holds, such as that of a session that has `ended`."""
+        self.epoch, self.seq, self._shown, self._ended = epoch, seq, seq, ended
+
+    def take(self, entry: Entry, epoch: str) -> None:
+        """Show an event that another node has published; the store has it already, where it is durable."""
+        if entry.seq is not None:
+            self.epoch, self.seq = epoch, entry.seq
+        self._show(entry)
 
     # --- publishing ---
 
@@ -238,6 +244,11 @@ class EventLog:
         """End the lasting subscriptions too: nothing is published any more."""
         for subscriber in self._subscribers:
             subscriber.end()
+
+    def cut(self, error: StreamsvcError) -> None:
+        """End all subscriptions with an error: the session goes on elsewhere, where they may resume."""
+        for subscriber in list(self._subscribers):
+            subscriber.fail(error)
 
     # --- events for one subscriber ---
 
