@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,14 +11,21 @@ from streamsvc.cluster.node import ClusterNode
 from streamsvc.cluster.records import SharedSession
 from streamsvc.core.errors import ClusterUnavailable
 from streamsvc.events.stored import StoredSession
+from streamsvc.service.auth import covers
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.media_input import State
 from streamsvc.service.remote_sessions import RemoteSessions
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
-from streamsvc.service.shared_directory import standing
+from streamsvc.service.shared_directory import SharedEntry, standing
 
 STALLED = "session_stalled"  # code of what a session cannot do whose node has died
+# States that a session may be in by what is known without its events: ended, and without a node.
+_POSSIBLE = {
+    (True, False): {"ended"},
+    (False, True): {"stalled"},
+    (False, False): {"created", "live", "stalled"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,11 @@ class ClusterSessions:
         seq = own.log.seq if isinstance(own, Session) else own.seq
         return not elsewhere and shared.ended and seq >= shared.seq  # else it has gone on at another node
 
+    def is_live_here(self, session_id: str) -> bool:
+        """Whether a session lives on this node."""
+        session = self._sessions.by_id.get(session_id)
+        return session is not None and session.state is not State.ENDED
+
     async def open(self, address: str) -> Session | None:
         """A session of another node, followed here; None: it lives here, or nowhere.
 
@@ -89,6 +102,34 @@ class ClusterSessions:
         if place.shared is None:
             return None
         return await self.remote.open(place.shared, self._sessions.shared)
+
+    async def listed(
+        self,
+        known: Collection[str],
+        granted: str,
+        states: Sequence[str],
+        count: int,
+        before: datetime | None,
+    ) -> list[SharedEntry]:
+        """The newest sessions of the cluster that this node does not know; none while Redis is away.
+
+        Args:
+            known: ids of those that it knows.
+            granted: sessions that are shown: as of Grants.
+            states: those wanted; empty: all.
+            count: of sessions, at most.
+            before: they have begun before; None: now.
+        """
+
+        def wanted(shared: SharedSession) -> bool:
+            possible = _POSSIBLE[shared.ended, shared.stalled]
+            fits = not states or bool(possible & {*states})
+            return fits and shared.id not in known and covers(granted, shared.id)
+
+        try:
+            return await self.remote.directory.listed(wanted, count, before)
+        except ClusterUnavailable:
+            return []
 
     async def delete(self, address: str, *, purge: bool) -> str | None:
         """Erase an ended session that no node has in its hands; None: this node has it, or it is nowhere.

@@ -82,7 +82,7 @@ class Session:
         tape: what is recorded of it, or replayed.
 
     `holder`: of the token that it was made with; "": unknown. `used_at`: when somebody last asked for it
-    (monotonic seconds). `restored`: it was read from the disk.
+    (monotonic seconds). `restored`: it was read from the disk. `went_on`: another node began it.
 
     Raises:
         InvalidRequest: an option is invalid.
@@ -103,6 +103,7 @@ class Session:
         self.holder = ""
         self.used_at = clock.now()
         self.restored = False
+        self.went_on = False
         self.settings = settings
         self.options = replace(options, speech=options.speech.with_defaults(settings.hear))
         self.clock = SessionClock()
@@ -160,7 +161,10 @@ class Session:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
         log.info("session started", session=self.id, stored=self.options.stored)
-        self.log.emit("session.created", self.media.summary())
+        if self.went_on:
+            self.log.emit("session.updated", self.media.summary() | {"reason": "taken_over"})
+        else:
+            self.log.emit("session.created", self.media.summary())
         self.media.await_first_publisher()
         result = "failed"
         try:

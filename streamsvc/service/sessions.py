@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -33,6 +34,19 @@ from streamsvc.vision.vlm import check_adapter
 log = structlog.get_logger()
 
 
+class Elsewhere(Protocol):
+    """What of a cluster finds and erases sessions of other nodes (`cluster_sessions`)."""
+
+    async def open(self, address: str) -> Session | None:
+        """A session that does not live here; None: it lives here, or nowhere."""
+
+    async def delete(self, address: str, *, purge: bool) -> str | None:
+        """Delete a session that no node has in its hands; None: this node has it, or it is nowhere."""
+
+    async def forget(self, session_id: str) -> None:
+        """Erase what the cluster keeps of a session of this node."""
+
+
 class Sessions:
     """The sessions of a service.
 
@@ -52,8 +66,13 @@ class Sessions:
         self.stored = StoredSessions(shared.settings.data_dir)
         self.draining = False
         self.shared = shared
+        self._elsewhere: Elsewhere | None = None
         self._tasks = tasks
         self.places = Places(shared.settings.limits, self.by_id, admission)
+
+    def join(self, elsewhere: Elsewhere) -> None:
+        """Read sessions of other nodes too, from now on."""
+        self._elsewhere = elsewhere
 
     @property
     def live(self) -> list[Session]:
@@ -164,6 +183,12 @@ class Sessions:
         self._tasks.spawn(self._run(session))
         return session
 
+    def adopt(self, session: Session) -> None:
+        """Have a session here that another node has begun, and run it unless it has ended."""
+        self.by_id[session.id] = session
+        if session.state is not State.ENDED:
+            self._tasks.spawn(self._run(session))
+
     async def _run(self, session: Session) -> None:
         """Run a session; a failure ends it alone, and is logged without what was said or shown."""
         try:
@@ -253,7 +278,12 @@ class Sessions:
         return max(found, key=_standing).id if found else address
 
     async def open(self, name: str) -> Session:
-        """A live or ended session; one that is on disk alone is read. Raises NotFound."""
+        """A live or ended session; one that is on disk alone is read, one of another node followed.
+
+        Raises NotFound.
+        """
+        if self._elsewhere is not None and (session := await self._elsewhere.open(name)) is not None:
+            return session
         session_id = self.resolve(name)
         if session_id not in self.by_id:
             session = await self.stored.load(session_id, self.shared)
@@ -315,16 +345,20 @@ class Sessions:
 
         Returns its id. Other broadcasts of its name stay. Raises NotFound.
         """
+        if self._elsewhere is not None and (found := await self._elsewhere.delete(name, purge=purge)):
+            return found
         session_id = self.resolve(name)
         if session_id in self.stored.by_id:
             if purge:
                 await self.stored.erase(session_id)
-            return session_id
-        session = self.find(session_id)
-        session.end("deleted")
-        if purge:
-            await session.over.wait()  # everything is written then: a closed store cannot be written to
-            await self.erase(session)
+        else:
+            session = self.find(session_id)
+            session.end("deleted")
+            if purge:
+                await session.over.wait()  # everything is written then: a closed store cannot be written to
+                await self.erase(session)
+        if purge and self._elsewhere is not None:
+            await self._elsewhere.forget(session_id)
         return session_id
 
     async def erase(self, session: Session) -> None:
