@@ -42,6 +42,7 @@ class ClusterPart:
         self.publishing = PublishPlaces(self.sessions, node, self.takeover, self.signature)
         self.upkeep = ClusterUpkeep(node, sessions, revoked, self.takeover)
         self._tasks = tasks
+        sessions.join(self.sessions)
 
     def start(self) -> None:
         """Begin; the node has joined its cluster."""

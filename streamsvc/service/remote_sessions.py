@@ -124,7 +124,7 @@ class RemoteSessions:
         followed = self._followed.pop(session_id, None)
         if followed is None:
             return
-        metrics.sessions_followed.set(len(self._followed))
+        metrics.cluster_followed.set(len(self._followed))
         if followed.task is not None:
             followed.task.cancel()
             await asyncio.gather(followed.task, return_exceptions=True)
@@ -150,7 +150,7 @@ class RemoteSessions:
         await asyncio.to_thread(_stand, session, shared, rebuilt.found)
         followed = _Followed(session, originals=rebuilt.originals)
         self._followed[shared.id] = followed
-        metrics.sessions_followed.set(len(self._followed))
+        metrics.cluster_followed.set(len(self._followed))
         if not shared.ended:
             followed.task = self._tasks.spawn(self._go_on(followed))
         return followed

@@ -161,10 +161,8 @@ class Session:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
         log.info("session started", session=self.id, stored=self.options.stored)
-        if self.went_on:
-            self.log.emit("session.updated", self.media.summary() | {"reason": "taken_over"})
-        else:
-            self.log.emit("session.created", self.media.summary())
+        kind, why = ("session.updated", {"reason": "taken_over"}) if self.went_on else ("session.created", {})
+        self.log.emit(kind, self.media.summary() | why)
         self.media.await_first_publisher()
         result = "failed"
         try:

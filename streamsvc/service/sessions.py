@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -27,24 +26,11 @@ from streamsvc.service.media_input import State
 from streamsvc.service.places import Admission, Places, holds
 from streamsvc.service.recording import Recorder, check_recording
 from streamsvc.service.session import Session, SharedResources
-from streamsvc.service.stored_sessions import StoredSessions
+from streamsvc.service.stored_sessions import Elsewhere, StoredSessions
 from streamsvc.timeline.ranking import Hit
 from streamsvc.vision.vlm import check_adapter
 
 log = structlog.get_logger()
-
-
-class Elsewhere(Protocol):
-    """What of a cluster finds and erases sessions of other nodes (`cluster_sessions`)."""
-
-    async def open(self, address: str) -> Session | None:
-        """A session that does not live here; None: it lives here, or nowhere."""
-
-    async def delete(self, address: str, *, purge: bool) -> str | None:
-        """Delete a session that no node has in its hands; None: this node has it, or it is nowhere."""
-
-    async def forget(self, session_id: str) -> None:
-        """Erase what the cluster keeps of a session of this node."""
 
 
 class Sessions:

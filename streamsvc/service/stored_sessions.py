@@ -1,4 +1,7 @@
-"""Ended sessions that are on disk alone: those of earlier runs. They are read when somebody asks for them."""
+"""Ended sessions that are on disk alone: those of earlier runs. They are read when somebody asks for them.
+
+Sessions of other nodes are read elsewhere: `Elsewhere`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -25,6 +29,19 @@ log = structlog.get_logger()
 _PAGE = 2000  # events read from the disk at once
 _ANSWER = {"question_id"}.union(*EVENTS["answer.done"][1:])  # fields of its body
 _UNREADABLE = (*FAILURES, CapacityError, ValueError, KeyError, TypeError)
+
+
+class Elsewhere(Protocol):
+    """What of a cluster finds and erases sessions of other nodes (`cluster_sessions`)."""
+
+    async def open(self, address: str) -> Session | None:
+        """A session that does not live here; None: it lives here, or nowhere."""
+
+    async def delete(self, address: str, *, purge: bool) -> str | None:
+        """Delete a session that no node has in its hands; None: this node has it, or it is nowhere."""
+
+    async def forget(self, session_id: str) -> None:
+        """Erase what the cluster keeps of a session of this node."""
 
 
 class StoredSessions:
