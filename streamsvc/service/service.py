@@ -28,7 +28,7 @@ from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FolderLock
 from streamsvc.ingest import source_process
 from streamsvc.ingest.aiortc_hooks import check_hooks
-from streamsvc.service import retention
+from streamsvc.service import cluster_membership, retention
 from streamsvc.service.auth import Auth
 from streamsvc.service.cluster_part import ClusterPart
 from streamsvc.service.engine_table import NICENESS, ThinkModel, engines_of, think_model, wrong_models
@@ -126,7 +126,11 @@ class Service:
             self._folder = FolderLock(self.settings.data_dir)
             await self.sessions.stored.find_all()
             self._tasks.spawn(retention.run(self.sessions))  # erases in the data folder
-        if self.cluster is not None:
+        if self._keeps and self.settings.cluster.url is not None:
+            self.cluster = cluster_membership.node_of(
+                self.settings, self.sessions, self.load_controller, self._tasks
+            )
+            await self.cluster.start()
             self.part = ClusterPart(self.cluster, self.sessions, self.auth.revoked, self._tasks)
             self.publications.join(self.part.publishing)
             self.part.start()
@@ -147,6 +151,8 @@ class Service:
         await self._tasks.cancel()
         if self.part is not None:
             await self.part.close()
+        if self.cluster is not None:
+            await self.cluster.close()
         await self.sessions.close_stores()
         if self._folder is not None:
             self._folder.close()
@@ -214,7 +220,8 @@ class Service:
                     await clock.sleep(0.05)
 
     def _silent_workers(self) -> list[str]:
-        return [name for name, worker in self.workers.items() if worker.silent]
+        lost = ["redis"] if self.cluster is not None and not self.cluster.up else []
+        return [name for name, worker in self.workers.items() if worker.silent] + lost
 
     def _load_sources(self) -> list[tuple[Session, float]]:
         """Live sessions that cannot wait for their media, each with the monotonic second of its start."""

@@ -34,7 +34,7 @@ from streamsvc.core.types import Delta, Event
 from streamsvc.core.units import Reply, Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
-from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.store import Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.dispatch import Dispatcher
@@ -236,8 +236,7 @@ class Session:
         self._figures = self.stats()
         ended = {"ended_utc": clock.stamp(self.ended_utc), "seconds": str(round(max(0.0, seconds), 3))}
         ended["stats"] = json.dumps(self._figures)
-        with contextlib.suppress(*FAILURES):
-            await asyncio.to_thread(self.store.put_meta, **ended)
+        await self.log.put_end(**ended)
         await asyncio.to_thread(self.store.rest)
 
     def restore(self, stored: StoredSession, age: float) -> None:
@@ -326,8 +325,7 @@ class Session:
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
         if isinstance(unit, Reply) and not isinstance(unit.part, Delta) and self.options.stored:
-            with contextlib.suppress(*FAILURES):  # then the answer cannot be written either, which tells it
-                self.store.put_question(self.questions.stored(unit))
+            self.log.put_question(self.questions.stored(unit))
         self.speech.screen_vocabulary.take(unit)
         return self.questions.kept.take(self.dispatcher.dispatch(unit))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -53,12 +53,17 @@ class Sessions:
         self.draining = False
         self.shared = shared
         self._elsewhere: Elsewhere | None = None
+        self._share: Callable[[Session], None] | None = None
         self._tasks = tasks
         self.places = Places(shared.settings.limits, self.by_id, admission)
 
     def join(self, elsewhere: Elsewhere) -> None:
         """Read sessions of other nodes too, from now on."""
         self._elsewhere = elsewhere
+
+    def share(self, share: Callable[[Session], None]) -> None:
+        """Have each new session shared with other nodes, before it publishes anything."""
+        self._share = share
 
     @property
     def live(self) -> list[Session]:
@@ -165,6 +170,8 @@ class Sessions:
         session.holder = holder
         with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
             store.put_meta(started_utc=clock.stamp(session.clock.started_utc))
+        if self._share is not None:
+            self._share(session)
         self.by_id[new_id] = session
         self._tasks.spawn(self._run(session))
         return session
@@ -314,6 +321,7 @@ class Sessions:
         )
         session.context.tape.note("update", (options, reason))
         session.speech.use(options)
+        session.log.put_facts(options=replace(session.options, speech=options).to_json())
         session.log.emit("session.updated", session.media.summary() | {"reason": reason})
         return session
 
