@@ -26,6 +26,7 @@ from streamsvc.core.errors import ClusterUnavailable, ConfigError
 from streamsvc.core.tasks import BackgroundTasks
 
 log = structlog.get_logger()
+NODES_A_SECOND = 50  # records that a node reads at most: of more nodes it hears less often
 NAME_FILE = "node"  # in the data folder
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -77,6 +78,7 @@ class ClusterNode:
             self.registry, self.log, self._contact, self._tasks.spawn, settings.write_seconds
         )
         self._copies: dict[str, SessionCopy] = {}  # of sessions that have not ended
+        self._looked_at = 0.0  # at the nodes
         self._taken = False  # another process has this node's name
 
     @property
@@ -87,7 +89,11 @@ class ClusterNode:
     def record(self) -> NodeRecord:
         """What this node tells the others of itself."""
         bare = NodeRecord(self.name, self.settings.advertise, self._instance, self._setup.keys)
-        return self._setup.load(bare)
+        return self._setup.load(replace(bare, reach=self._reach))
+
+    @property
+    def _reach(self) -> str:
+        return self.settings.reach or self.settings.advertise
 
     # --- life ---
 
@@ -127,6 +133,10 @@ class ClusterNode:
                     f"another node of this cluster is named {self.name!r}: set cluster.node to another name"
                 )
             await clock.sleep(self.settings.heartbeat_seconds)
+        await self._look()
+
+    async def _look(self) -> None:
+        self._looked_at = clock.now()
         self.nodes = {one.name: one for one in await self.registry.nodes()}
         metrics.cluster_nodes.set(len(self.nodes))
 
@@ -153,7 +163,7 @@ class ClusterNode:
         self, session: str, facts: Mapping[str, str], claim: Claim | None = None, seq: int = 0
     ) -> SessionCopy:
         """The way of a session of this node to Redis; arguments as of SessionCopy."""
-        mine = {"node": self.name, "address": self.settings.advertise, "behind": ""}
+        mine = {"node": self.name, "address": self._reach, "behind": ""}
         copy = SessionCopy(session, self._tools, {**facts, **mine}, claim, seq)
         self._copies[session] = copy
         return copy
@@ -162,6 +172,11 @@ class ClusterNode:
         """The address of a node that lived at the last heartbeat; None: it did not."""
         record = self.nodes.get(name)
         return record.advertise if record is not None else None
+
+    def reach_of(self, name: str) -> str | None:
+        """Where this node reaches another that lived at the last heartbeat; None: it did not."""
+        record = self.nodes.get(name)
+        return (record.reach or record.advertise) if record is not None else None
 
     # --- heartbeat ---
 
@@ -177,16 +192,17 @@ class ClusterNode:
             await clock.sleep(self.settings.heartbeat_seconds - (clock.now() - began))
 
     async def _beat_once(self) -> None:
+        began = clock.now()
         await self.registry.look_at_redis()
-        if not self._contact.up:
-            self.registry.back = await self.registry.now()
+        if not self._contact.up or clock.now() - began > self.settings.write_seconds:
+            self.registry.back = await self.registry.now()  # others may have shown events without Redis
         if await self.registry.join(self.record()) == self._taken:
             self._taken = not self._taken
             if self._taken:
                 log.error("another node has this one's name: it is not listed", node=self.name)
         await self._renew()
-        self.nodes = {one.name: one for one in await self.registry.nodes()}
-        metrics.cluster_nodes.set(len(self.nodes))
+        if clock.now() - self._looked_at >= len(self.nodes) / NODES_A_SECOND:
+            await self._look()
         self._contact.found()
 
     async def _renew(self) -> None:
