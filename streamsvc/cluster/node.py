@@ -58,6 +58,7 @@ class ClusterNode:
     Attributes:
         name: of this node.
         redis, registry, log, followers: what it works with.
+        contact: whether Redis answers, and what is to be copied to it.
         nodes: those that lived at the last heartbeat, by name, this one too.
     """
 
@@ -73,9 +74,9 @@ class ClusterNode:
         self._setup = setup
         self._instance = secrets.token_hex(8)
         self._tasks = BackgroundTasks()
-        self._contact = Contact(setup.fenced)
+        self.contact = Contact(setup.fenced)
         self._tools = CopyTools(
-            self.registry, self.log, self._contact, self._tasks.spawn, settings.write_seconds
+            self.registry, self.log, self.contact, self._tasks.spawn, settings.write_seconds
         )
         self._copies: dict[str, SessionCopy] = {}  # of sessions that have not ended
         self._looked_at = 0.0  # at the nodes
@@ -84,7 +85,7 @@ class ClusterNode:
     @property
     def up(self) -> bool:
         """Whether Redis answers: else a session that loses this node goes on nowhere."""
-        return self._contact.up
+        return self.contact.up
 
     def record(self) -> NodeRecord:
         """What this node tells the others of itself."""
@@ -104,6 +105,17 @@ class ClusterNode:
             ConfigError: Redis does not answer; another node has this one's name, or signs with other keys.
         """
         try:
+            await self._begin()
+        except BaseException:
+            await self.redis.close()
+            raise
+        self.contact.found()
+        self._tasks.spawn(self._beat())
+        self._tasks.spawn(self._copy())
+        log.info("joined the cluster", node=self.name, nodes=len(self.nodes))
+
+    async def _begin(self) -> None:
+        try:
             await self.registry.look_at_redis()
             await self._join()
         except ClusterUnavailable as error:
@@ -114,10 +126,6 @@ class ClusterNode:
             raise ConfigError(
                 f"cluster.prefix: what Redis holds below {self.settings.prefix!r} is not ours"
             ) from None
-        self._contact.found()
-        self._tasks.spawn(self._beat())
-        self._tasks.spawn(self._copy())
-        log.info("joined the cluster", node=self.name, nodes=len(self.nodes))
 
     async def _join(self) -> None:
         others = [one for one in await self.registry.nodes() if one.name != self.name]
@@ -144,16 +152,16 @@ class ClusterNode:
         """Leave the cluster: its sessions have ended, and given their claims back."""
         await self.followers.close()
         await self._tasks.cancel()
-        for copy in {**self._contact.behind, **self._copies}.values():
+        for copy in {**self.contact.behind, **self._copies}.values():
             await copy.abandon()
-        if self._contact.up:
+        if self.contact.up:
             try:
                 for copy in self._copies.values():
                     if copy.claim is not None and not copy.fenced:
                         await self.registry.release(copy.claim)
                 await self.registry.leave(self.record())
             except ClusterUnavailable:
-                self._contact.lost()
+                self.contact.lost()
         metrics.cluster_redis_up.set(0)
         await self.redis.close()
 
@@ -186,7 +194,7 @@ class ClusterNode:
             try:
                 await self._beat_once()
             except ClusterUnavailable:
-                self._contact.lost()
+                self.contact.lost()
             except (ValueError, TypeError):
                 log.error("what other nodes tell cannot be read", prefix=self.settings.prefix)
             await clock.sleep(self.settings.heartbeat_seconds - (clock.now() - began))
@@ -194,7 +202,7 @@ class ClusterNode:
     async def _beat_once(self) -> None:
         began = clock.now()
         await self.registry.look_at_redis()
-        if not self._contact.up or clock.now() - began > self.settings.write_seconds:
+        if not self.contact.up or clock.now() - began > self.settings.write_seconds:
             self.registry.back = await self.registry.now()  # others may have shown events without Redis
         if await self.registry.join(self.record()) == self._taken:
             self._taken = not self._taken
@@ -203,7 +211,7 @@ class ClusterNode:
         await self._renew()
         if clock.now() - self._looked_at >= len(self.nodes) / NODES_A_SECOND:
             await self._look()
-        self._contact.found()
+        self.contact.found()
 
     async def _renew(self) -> None:
         for session, copy in list(self._copies.items()):
@@ -218,7 +226,7 @@ class ClusterNode:
 
     async def _copy(self) -> None:
         """Copy what Redis lacks, one session after the other, whenever Redis answers."""
-        contact = self._contact
+        contact = self.contact
         while True:
             await contact.work.wait()
             contact.work.clear()

@@ -57,8 +57,8 @@ async def node_of(
 ) -> AsyncIterator[ClusterNode]:
     """A node that has joined; leaves at the end."""
     node = ClusterNode(setup_of(server, name, fenced=fenced, **groups))
+    await node.start()
     try:
-        await node.start()
         yield node
     finally:
         await node.close()
@@ -83,5 +83,5 @@ def setup_of(
 async def until(true: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(PATIENCE):
-        while not true():
+        while not true():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.01)

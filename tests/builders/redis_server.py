@@ -1,4 +1,4 @@
-"""A real redis-server on a free loopback port, without persistence, that can be killed, stopped and restarted."""
+"""A real redis-server on a free loopback port, which can be killed, stopped and restarted."""
 
 from __future__ import annotations
 

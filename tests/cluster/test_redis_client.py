@@ -101,7 +101,7 @@ async def test_a_refusal_tells_its_kind_alone(redis_server: RedisServer, tmp_pat
     )
     redis = RedisClient(wrong)
     try:
-        with pytest.raises(ClusterUnavailable, match="AuthenticationError|WRONGPASS") as failed:
+        with pytest.raises(ClusterUnavailable, match=r"AuthenticationError|WRONGPASS") as failed:
             await redis.run("PING")
         assert "hidden-word" not in str(failed.value)
     finally:
