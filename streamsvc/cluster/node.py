@@ -162,7 +162,7 @@ class ClusterNode:
                 await self.registry.leave(self.record())
             except ClusterUnavailable:
                 self.contact.lost()
-        metrics.cluster_redis_up.set(0)
+        metrics.cluster_redis_up.set(-1)
         await self.redis.close()
 
     # --- sessions ---
@@ -260,8 +260,3 @@ def node_name(settings: Cluster, data_dir: Path) -> str:
 def digest(secret: str, *keys: str) -> str:
     """A digest of what must be equal at all nodes, which tells none of it."""
     return hmac.new(secret.encode(), "\0".join(keys).encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def with_load(record: NodeRecord, free: Mapping[str, int], *, sessions: int, limit: int) -> NodeRecord:
-    """A record with how many sessions more the node would admit, by kind, and how many it has."""
-    return replace(record, free=dict(free), sessions=sessions, limit=limit)
