@@ -77,9 +77,7 @@ def test_events_that_do_not_gather_are_stored_at_once_and_those_that_come_meanwh
 ) -> None:
     async def main() -> None:
         disk = Disk()
-        disk.groups = GroupCommit(
-            disk.store, lambda entry: disk.log.append(("shown", [entry.text])), gather=0
-        )
+        disk.groups = GroupCommit(disk.store, disk.show, gather=0)
         began = clock.now()
         disk.put("1")
         await clock.sleep(0.5)
