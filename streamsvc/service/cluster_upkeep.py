@@ -122,7 +122,7 @@ class ClusterUpkeep:
             await self._sessions.stored.erase(name)
 
     async def forget_stale(self) -> None:
-        """Leave sessions to the cluster that were cut off here and have not ended there, or have gone on there.
+        """Leave sessions to the cluster that were cut off here, and have not ended or have gone on there.
 
         Those stay of which this node's disk holds more than Redis. Raises ClusterUnavailable.
         """
