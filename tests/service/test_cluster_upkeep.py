@@ -56,7 +56,12 @@ async def test_a_session_that_is_erased_at_one_node_is_erased_at_the_one_that_ha
         session.end("deleted")
         await session.over.wait()
         assert session.id in kept(tmp_path / "one")
-        await two.part.upkeep.tell_erased(session.id)
+        redis = one.part.node.redis
+        one.cut_off()
+        await until(lambda: "one" not in two.part.node.nodes)
+        assert (await two.client.delete(f"/v1/sessions/{session.id}?purge=1")).status_code == 200
+        for name in ("run", "scripts", "pipeline"):
+            delattr(redis, name)  # it reaches Redis again
         await until(lambda: session.id not in one.service.sessions.by_id)
         assert session.id not in kept(tmp_path / "one")
 
