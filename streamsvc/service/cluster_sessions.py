@@ -103,7 +103,12 @@ class ClusterSessions:
         Raises:
             ClusterUnavailable, CapacityError: it cannot be followed now.
         """
-        place = await self.locate(address)
+        try:
+            place = await self.locate(address)
+        except ClusterUnavailable:
+            if (followed := self.remote.held(address)) is not None:
+                return followed  # as it was known last
+            raise
         if place.shared is None:
             return None
         return await self.remote.open(place.shared, self._sessions.shared)

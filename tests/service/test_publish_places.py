@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from streamsvc.service.media_input import State
 from tests.builders.cluster import until
@@ -59,6 +63,31 @@ async def test_a_publisher_follows_to_the_node_that_its_session_lives_on_without
         ended = await two.client.delete(resource, headers=mine)
         assert ended.status_code == 200, "by way of the other node"
         assert session.media.publisher is None
+
+
+async def test_curl_follows_and_its_token_does_not(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    if (curl := shutil.which("curl")) is None:
+        pytest.skip("curl is not installed (Debian: curl)")
+    keyed = {"server": {"api_key": KEY}}
+    async with (
+        node(redis_server, tmp_path, "one", **keyed) as one,
+        node(redis_server, tmp_path, "two", **keyed) as two,
+    ):
+        await one.client.post("/v1/sessions", json={"name": "talk"}, headers=OWNER)
+        session = await one.session("talk")
+        await session.log.flush()
+        options = ["-sS", "-L", "-i", "-v", "-H", "Content-Type: application/sdp", "--data-binary", "good"]
+        running = await asyncio.create_subprocess_exec(
+            *(curl, *options, "-H", f"Authorization: Bearer {KEY}", f"{two.address}/whip/talk"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        answer, said = await asyncio.wait_for(running.communicate(), 20)
+        assert b"307" in answer and b"HTTP/1.1 201" in answer, answer
+        assert said.count(f"Bearer {KEY}".encode()) == 1, "the first request alone had it"
+        assert session.media.publisher is peers[0]
 
 
 async def test_a_full_node_sends_publishers_to_a_free_one_and_nobody_is_sent_twice(

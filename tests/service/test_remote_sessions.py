@@ -195,13 +195,14 @@ async def test_so_many_sessions_are_followed_and_no_more(
 
 
 async def test_an_erased_session_is_gone_and_one_without_a_log_is_told_by_its_node_alone(
-    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with node(redis_server, tmp_path, "one") as one, silent_node(redis_server, tmp_path, "two") as two:
         session = await published(one)
         await session.log.flush()
         followed = await two.session("talk")
         subscription = followed.log.subscribe(["log.gap"])
+        monkeypatch.setattr(remote_sessions, "GONE_SECONDS", 0.0)
         assert (await two.client.delete("/v1/sessions/talk?purge=1")).status_code == 200
         with pytest.raises(NotFound):
             await one.session(session.id)
