@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import inf
 from typing import Protocol
 
 import structlog
@@ -74,7 +75,7 @@ class SessionCopy:
         self._last = self._newest = seq  # seq of what Redis has; of what was stored here
         self._source: RowSource | None = None
         self._lock = asyncio.Lock()  # one writes
-        self._entered = False  # in the list of sessions
+        self._entered_at = -inf  # into the list of sessions
         self._told = False  # Redis knows that it lacks events
         self._followed = False
         self._share = metrics.Share(metrics.cluster_events_waiting)
@@ -162,6 +163,8 @@ class SessionCopy:
         self._followed = found.followed
         if self._copies and found.seq < self._last and not self._lock.locked():
             self._lost_data(Hole(found.seq))
+        elif not self._is_listed:
+            self._fall_behind()
 
     async def catch_up(self) -> None:
         """Copy what Redis lacks, in order, until it lacks nothing. Raises ClusterUnavailable."""
@@ -192,9 +195,9 @@ class SessionCopy:
             return
         if self._told:
             await self._tell_behind("")
-        if not self.waiting and not self._pending.facts_wait:  # nothing has come meanwhile
+        if not self.waiting and not self._pending.facts_wait and self._is_listed:  # nothing came meanwhile
             self.behind = False
-            self._tools.contact.behind.pop(self.session, None)
+            self._tools.contact.caught_up(self.session, self)
 
     async def _warn(self) -> None:
         """Tell at once that events are shown without Redis: this node may die before it has caught up."""
@@ -223,19 +226,26 @@ class SessionCopy:
     # --- sending ---
 
     async def _claimed(self) -> None:
-        """Have a claim, and a place in the list. Raises Fenced: another node has the claim."""
+        """Have a claim. Raises Fenced: another node has it."""
         if self.claim is None:
             found = await self._tools.registry.claim(self.session)
             if isinstance(found, Owner):
                 raise Fenced
             self.claim = found
-        if not self._entered:
-            facts = self._pending.facts
-            started = datetime.fromisoformat(facts["started_utc"])
-            await self._tools.log.enter(
-                self.session, round(started.timestamp() * 1000), facts.get("name") or None
-            )
-            self._entered = True
+
+    @property
+    def _is_listed(self) -> bool:
+        """Whether the list of sessions, and that of its name, hold this one for a while yet."""
+        return clock.now() - self._entered_at < self._tools.registry.keep_ms / 4000
+
+    async def _enter(self) -> None:
+        """Be listed. After the first facts: what is listed without any is taken for gone."""
+        facts = self._pending.facts
+        started = datetime.fromisoformat(facts["started_utc"])
+        await self._tools.log.enter(
+            self.session, round(started.timestamp() * 1000), facts.get("name") or None
+        )
+        self._entered_at = clock.now()
 
     async def _send(self, rows: Sequence[Row]) -> None:
         """Write rows and what waits for them, in one round trip; on failure it waits again."""
@@ -255,6 +265,8 @@ class SessionCopy:
         if rows:
             self._last = newest
             self._newest = max(self._newest, newest)
+        if not self._is_listed:
+            await self._enter()
 
     def _fall_behind(self) -> None:
         """Have the rest copied in the background."""
@@ -267,14 +279,14 @@ class SessionCopy:
         """Redis has forgotten what it had: copy all again that is still here."""
         log.error("Redis has lost events: they are copied again", session=self.session)
         self._last = hole.seq
-        self._entered = self._told = False
+        self._entered_at, self._told = -inf, False
         self._pending.all_again()
         self._fall_behind()
 
     def _fence(self) -> None:
         if not self.fenced:
             self.fenced = True
-            self._tools.contact.behind.pop(self.session, None)
+            self._tools.contact.caught_up(self.session, self)
             self._share.set(0)
             metrics.cluster_fenced.inc()
             log.error("another node owns this session now", session=self.session)

@@ -289,3 +289,23 @@ async def test_what_redis_has_already_is_no_hole(redis_server: RedisServer, rows
         await copy.write(first + own.add(rows))
         assert await seqs(node) == list(range(1, 4 + rows))
         assert copy.waiting == 0
+
+
+async def test_a_session_is_listed_with_its_facts_and_stays_so_without_events(
+    redis_server: RedisServer,
+) -> None:
+    async with node_of(redis_server) as node:
+        listed: list[bool] = []
+        enter = node.log.enter
+
+        async def entered(session: str, started_ms: int, name: str | None) -> None:
+            listed.append(bool(await node.log.meta(session)))
+            await enter(session, started_ms, name)
+
+        node.log.enter = entered  # type: ignore[method-assign]
+        copy = copy_of(node, Own())
+        await until(lambda: not copy.behind)
+        assert listed == [True], "what is listed without facts is taken for gone"
+        node.registry.keep_ms = 400
+        await until(lambda: len(listed) >= 3)
+        assert await node.log.broadcasts("lecture") == [SESSION]
