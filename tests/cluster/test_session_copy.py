@@ -135,7 +135,7 @@ async def test_a_redis_that_hangs_holds_an_event_a_bounded_time_and_the_next_not
 async def test_a_node_that_shows_events_without_redis_tells_it_when_it_can(
     redis_server: RedisServer,
 ) -> None:
-    async with node_of(redis_server) as node:
+    async with node_of(redis_server, write_seconds=0.1) as node:
         own = Own()
         copy = copy_of(node, own)
         await copy.write(own.add())
@@ -306,6 +306,7 @@ async def test_a_session_is_listed_with_its_facts_and_stays_so_without_events(
         copy = copy_of(node, Own())
         await until(lambda: not copy.behind)
         assert listed == [True], "what is listed without facts is taken for gone"
-        node.registry.keep_ms = 400
-        await until(lambda: len(listed) >= 3)
+        await node.redis.run("DEL", node.redis.key("name", "lecture"))
+        copy._holding.forgotten()
+        await until(lambda: len(listed) == 2 and not copy.behind)
         assert await node.log.broadcasts("lecture") == [SESSION]
