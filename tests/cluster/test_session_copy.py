@@ -310,3 +310,28 @@ async def test_a_session_is_listed_with_its_facts_and_stays_so_without_events(
         copy._holding.forgotten()
         await until(lambda: len(listed) == 2 and not copy.behind)
         assert await node.log.broadcasts("lecture") == [SESSION]
+
+
+class Slow:
+    """Another session whose copying takes for ever."""
+
+    async def catch_up(self) -> None:
+        await asyncio.Event().wait()
+
+    async def abandon(self) -> None: ...
+
+
+async def test_redis_is_told_at_once_that_it_lacks_what_was_shown(redis_server: RedisServer) -> None:
+    async with node_of(redis_server, write_seconds=0.1) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)
+        node.contact.fell_behind("other", Slow())
+        await asyncio.sleep(0.05)
+        redis_server.hang()
+        await copy.write(own.add())
+        redis_server.go_on()
+        async with asyncio.timeout(10):
+            while (await node.log.meta(SESSION)).get("behind") != "1":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
