@@ -312,6 +312,28 @@ async def test_a_session_is_listed_with_its_facts_and_stays_so_without_events(
         assert await node.log.broadcasts("lecture") == [SESSION]
 
 
+async def test_what_belongs_to_an_event_comes_with_it_after_an_outage(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, keeps=True)
+    server.start()
+    try:
+        async with node_of(server) as node:
+            own = Own()
+            copy = copy_of(node, own)
+            await copy.write(own.add())
+            await until(lambda: not copy.behind)
+            server.kill()
+            copy.put_frame(1.5, b"\xff\xd8")
+            copy.put_question(("q", "", "asker", None, "what?"))
+            await copy.write(own.add())
+            server.start()
+            await until(lambda: not copy.behind and node.up)
+            assert await seqs(node) == [1, 2]
+            assert await node.log.frame_at(SESSION, 2.0) == b"\xff\xd8"
+            assert len(await node.log.questions(SESSION)) == 1
+    finally:
+        server.kill()
+
+
 class Slow:
     """Another session whose copying takes for ever."""
 
