@@ -92,6 +92,11 @@ class OpenSpeech:
                 self._open = unit
 
     @property
+    def since(self) -> float | None:
+        """Session seconds from which on an utterance under way is in no closed cue; None: there is none."""
+        return None if self._since is None else max(self._since, self._closed)
+
+    @property
     def language(self) -> str:
         """Of the open cue; "": there is none."""
         return self._open.language if self._open is not None else ""
