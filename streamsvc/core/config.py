@@ -27,6 +27,7 @@ from streamsvc.core.media_config import Ingest as Ingest
 from streamsvc.core.media_config import Sample as Sample
 from streamsvc.core.media_config import Turn as Turn
 from streamsvc.core.plain_errors import plain_errors
+from streamsvc.core.tracing_config import Tracing as Tracing
 
 
 class Server(Group):
@@ -269,6 +270,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     store: Store = Store()
     models: Models = Models()
+    tracing: Tracing = Tracing()
 
     @classmethod
     def settings_customise_sources(

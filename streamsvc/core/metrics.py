@@ -162,6 +162,12 @@ retention_sweeps = Counter(
     "Times that ended sessions were looked through for erasing.",
     registry=REGISTRY,
 )
+spans = Counter(
+    "streamsvc_spans",
+    "Spans of traces: exported; or dropped: queue (full), refused (by the collector, or in time) or ended.",
+    ["result"],
+    registry=REGISTRY,
+)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 # Memory, processor time, start time, open descriptors and their limit.
 ProcessCollector(namespace="streamsvc", registry=REGISTRY)
