@@ -113,7 +113,7 @@ def test_label_values_in_rules_are_values_that_the_source_sets() -> None:
         for values in re.findall(r'(?:reason|outcome|result)!?=~?[`"]([^`"]*)', text)
         for value in re.findall(r"\w+", values.replace("dropped_", ""))
     }
-    assert {"capacity", "budget", "audio", "video", "chunks", "missing", "sent"} == named
+    assert {"capacity", "budget", "audio", "video", "chunks", "missing", "sent", "exported"} == named
     assert {value for value in named if f'"{value}"' not in source} == set()
 
 

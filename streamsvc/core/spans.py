@@ -14,9 +14,9 @@ Attributes = Mapping[str, str | int | float | bool]
 class Span:
     """One named stretch of time of a trace, made when it is over.
 
-    `trace`: 128 bits, `id` and `parent`: 64 bits, none of them 0, but a root's parent, which is 0. `start`,
-    `end`: nanoseconds since 1970. `attributes`: numbers, ids and words of fixed lists; never text of a stream or
-    of a question, an address or a token. `failed`: an error was told instead of a result.
+    `trace`: 128 bits, `id` and `parent`: 64 bits; 0 is a root's parent alone. `start`, `end`: nanoseconds
+    since 1970. `attributes`: numbers, ids and words of fixed lists; never text of a stream or of a question,
+    an address or a token. `failed`: an error was told instead of a result.
     """
 
     name: str

@@ -13,7 +13,7 @@ PATH = "/v1/traces"  # of OTLP over HTTP (opentelemetry.io/docs/specs/otlp)
 class Tracing(Group):
     """OpenTelemetry traces: one per utterance, keyframe and question. Extra "otel"."""
 
-    # Collector of OTLP over HTTP, "http://127.0.0.1:4318"; "": no traces. Its keys: OTEL_EXPORTER_OTLP_HEADERS.
+    # "http://127.0.0.1:4318", a collector's (OTLP by HTTP); "": none. Its key: OTEL_EXPORTER_OTLP_HEADERS
     endpoint: str = ""
     sample: float = Field(1.0, ge=0, le=1)  # share of the traces that is exported
     service: str = Field("streamsvc", min_length=1, max_length=100)  # service.name of the spans

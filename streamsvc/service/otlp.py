@@ -1,7 +1,7 @@
-"""Spans as OpenTelemetry's, sent to a collector by OTLP over HTTP. Extra "otel"; imported where it is asked for.
+"""Spans as OpenTelemetry's, sent to a collector by OTLP over HTTP. Extra "otel"; imported on demand.
 
-Endpoint and batch are ours; headers (a collector's key) and certificates come from OpenTelemetry's own variables
-(OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_RESOURCE_ATTRIBUTES).
+Endpoint and batch are ours; headers (a collector's key) and certificates come from OpenTelemetry's own
+variables (OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_RESOURCE_ATTRIBUTES).
 """
 
 from __future__ import annotations

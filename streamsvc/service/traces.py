@@ -1,7 +1,7 @@
 """Traces of one session: one per utterance, keyframe and question, made from units as they are published.
 
-A trace's root spans from the arrival of its first evidence to the publication of its last part. Below it lies
-a span for each published part, which spans its age, and below that its stages (`core.latency`). A span is made
+A trace's root lasts from the arrival of its first evidence to the publication of its last part. Below it is
+a span for each published part, as long as its age, and below that its stages (`core.latency`). A span is made
 when it is over; the root is the last one, so an exporter may have sent its children before.
 
     utterance   speech.started, words, caption.final, caption.translation, speech.stopped

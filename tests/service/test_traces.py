@@ -25,7 +25,6 @@ from streamsvc.core.types import (
     Stages,
     TextLine,
     Translation,
-    VideoFrame,
     Word,
     Words,
 )
@@ -182,8 +181,7 @@ async def test_what_is_learnt_of_a_picture_belongs_to_its_keyframe_and_to_no_oth
 
 
 def keyframe(at: float) -> Keyframe:
-    frame = VideoFrame("s", "main", at, 0.0, None, 4, 4)
-    return Keyframe("s", "main", at, clock.now(), frame, "scene")
+    return units.keyframe(at, clock.now())
 
 
 async def test_traces_that_are_open_are_bounded_and_quiet_ones_end(monkeypatch: pytest.MonkeyPatch) -> None:
