@@ -1,0 +1,236 @@
+"""The files of deploy/kubernetes: the schemas take them, and they agree with the source and each other."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from streamsvc.core import config, metrics
+from streamsvc.core.web_address import port_range
+
+FOLDER = Path(__file__).resolve().parents[1] / "deploy" / "kubernetes"
+Resource = dict[str, Any]
+
+
+def read(name: str) -> list[Resource]:
+    """All documents of a file."""
+    return list(yaml.load_all((FOLDER / name).read_text(), yaml.CSafeLoader))
+
+
+KUSTOMIZATION = read("kustomization.yaml")[0]
+OPTIONAL = ("autoscaling.yaml", "servicemonitor.yaml")
+CUSTOM = ("servicemonitor.yaml",)  # of kinds that Kubernetes itself does not know
+ALL = [(name, one) for name in (*KUSTOMIZATION["resources"], *OPTIONAL) for one in read(name)]
+
+
+def of(kind: str, name: str = "streamsvc") -> Resource:
+    """The resource of a kind and name."""
+    (found,) = [one for _, one in ALL if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+POD = of("StatefulSet")["spec"]["template"]
+(NODE,) = POD["spec"]["containers"]
+DOMAIN = next(one["value"] for one in NODE["env"] if one["name"] == "DOMAIN")
+
+
+def label(resource: Resource) -> str:
+    return f"{resource['kind']}/{resource['metadata']['name']}"
+
+
+@pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize(
+    "resource", [one for name, one in ALL if name not in CUSTOM], ids=lambda one: label(one)
+)
+def test_kubernetes_takes_the_resource(resource: Resource, version: str) -> None:
+    kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_a_wrong_field_is_found() -> None:
+    wrong = {**of("Service"), "spec": {**of("Service")["spec"], "selectr": {}}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="selectr"):
+        kubernetes_validate.validate(wrong, "1.30", strict=True)
+
+
+def test_every_file_is_applied_or_offered_in_the_kustomization_and_the_readme() -> None:
+    text = (FOLDER / "kustomization.yaml").read_text()
+    readme = (FOLDER / "README.md").read_text()
+    files = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    applied = {*re.findall(r"^  # - (\S+\.yaml)", text, re.MULTILINE), *KUSTOMIZATION["resources"]}
+    assert applied == files - {"prometheus-adapter.values.yaml"}
+    assert {name for name in files if f"`{name}`" not in readme} <= {"namespace.yaml"}
+    assert {image["name"] for image in KUSTOMIZATION["images"]} == {NODE["image"]}
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The container's environment, with what Kubernetes would put in."""
+    made = {"API_KEY": "a-key-of-sixteen-or-more", "CLUSTER_SECRET": "s" * 48, "REDIS_PASSWORD": "p" * 48}
+    fields = {"metadata.name": "streamsvc-1", "status.hostIP": "192.0.2.7"}
+    found: dict[str, str] = {}
+    for one in NODE["env"]:
+        source = one.get("valueFrom", {})
+        if "secretKeyRef" in source:
+            assert source["secretKeyRef"]["name"] == "streamsvc"
+            value = made[source["secretKeyRef"]["key"]]
+        elif "fieldRef" in source:
+            value = fields[source["fieldRef"]["fieldPath"]]
+        else:  # Kubernetes puts in what was named before, and leaves the rest as it stands
+            value = re.sub(r"\$\((\w+)\)", lambda name: found.get(name[1], name[0]), one["value"])
+        found[one["name"]] = value
+    return found
+
+
+def test_the_nodes_are_given_settings_that_the_service_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("STREAMSVC_")]:
+        monkeypatch.delenv(name)
+    given = environment(tmp_path)
+    assert not [value for value in given.values() if "$(" in value]
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STREAMSVC_SERVER__HOST", "0.0.0.0")  # of the image
+    settings = config.load()
+    named = {name for name in given if name.startswith("STREAMSVC_")}
+    known = {
+        f"STREAMSVC_{group}__{name}".upper()
+        for group, field in config.Settings.model_fields.items()
+        for name in getattr(field.annotation, "model_fields", {})
+    }
+    assert named <= known
+    assert settings.ingest.advertise == ("192.0.2.7",)
+    assert settings.server.public_url == f"https://{DOMAIN}"
+    assert settings.cluster.node == "streamsvc-1"
+    assert settings.cluster.advertise == f"https://streamsvc-1.{DOMAIN}"
+    assert settings.cluster.url is not None
+    assert settings.cluster.url.get_secret_value() == f"redis://:{'p' * 48}@streamsvc-redis:6379/0"
+    assert POD["spec"]["enableServiceLinks"] is False, "a Service named streamsvc would set STREAMSVC_PORT"
+
+
+def test_the_secrets_are_those_of_the_example() -> None:
+    told = set(re.findall(r"^(\w+)=$", (FOLDER / "secrets.env.example").read_text(), re.MULTILINE))
+    assert told == set(
+        re.findall(r"secretKeyRef: \{name: streamsvc, key: (\w+)\}", _text("node.yaml", "redis.yaml"))
+    )
+
+
+def _text(*names: str) -> str:
+    return "".join((FOLDER / name).read_text() for name in names)
+
+
+def test_media_reach_the_machine_under_the_ports_that_candidates_name() -> None:
+    value = next(one["value"] for one in NODE["env"] if one["name"] == "STREAMSVC_INGEST__UDP_PORTS")
+    media = [port for port in NODE["ports"] if port.get("protocol") == "UDP"]
+    assert [port["containerPort"] for port in media] == list(port_range(value))
+    assert all(port["hostPort"] == port["containerPort"] for port in media)
+    assert len(media) >= 2 * config.Limits().sessions
+    assert "hostPort" not in next(port for port in NODE["ports"] if port.get("name") == "http")
+
+
+@pytest.mark.parametrize("name", ["streamsvc", "streamsvc-redis"])
+def test_pods_are_not_root_have_no_rights_and_write_to_their_volumes_alone(name: str) -> None:
+    spec = of("StatefulSet", name)["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["runAsUser"] >= 10000
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    for container in (*spec.get("initContainers", ()), *spec["containers"]):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_a_node_has_the_image_s_user_and_folders() -> None:
+    image = (FOLDER.parent / "Dockerfile").read_text()
+    user = POD["spec"]["securityContext"]
+    assert f"USER {user['runAsUser']}:{user['runAsGroup']}" in image
+    mounted = {mount["mountPath"] for mount in NODE["volumeMounts"]}
+    assert mounted == {*re.findall(r"^VOLUME (\S+)$", image, re.MULTILINE), "/tmp"}
+    assert f"EXPOSE {NODE['ports'][0]['containerPort']}/tcp" in image
+
+
+def test_a_node_is_asked_where_it_answers_and_has_time_to_drain() -> None:
+    source = (FOLDER.parents[1] / "streamsvc" / "service" / "app.py").read_text()
+    for kind, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
+        assert NODE[f"{kind}Probe"]["httpGet"] == {"path": path, "port": "http"}
+        assert f'"{path}"' in source
+    seconds = next(one["value"] for one in NODE["env"] if one["name"] == "STREAMSVC_SERVER__DRAIN_SECONDS")
+    (_, sleep) = NODE["lifecycle"]["preStop"]["exec"]["command"]
+    assert POD["spec"]["terminationGracePeriodSeconds"] >= float(seconds) + float(sleep) + 30
+
+
+def test_each_service_leads_to_pods_and_to_a_port_that_they_have() -> None:
+    pods = [of("StatefulSet", name)["spec"]["template"] for name in ("streamsvc", "streamsvc-redis")]
+    for service in [one for _, one in ALL if one["kind"] == "Service"]:
+        selector = dict(service["spec"]["selector"])
+        one = selector.pop("statefulset.kubernetes.io/pod-name", None)
+        pod = (
+            pods[0]
+            if one
+            else next(pod for pod in pods if selector.items() <= pod["metadata"]["labels"].items())
+        )
+        named = {port["name"] for port in pod["spec"]["containers"][0]["ports"] if "name" in port}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= named
+    assert of("StatefulSet")["spec"]["serviceName"] == "streamsvc-nodes"
+    assert of("Service", "streamsvc-nodes")["spec"]["clusterIP"] == "None"
+    monitor = of("ServiceMonitor")["spec"]
+    assert [one["metadata"]["name"] for _, one in ALL if one["kind"] == "Service"
+            and monitor["selector"]["matchLabels"].items() <= one["metadata"].get("labels", {}).items()] == [
+        "streamsvc-nodes"
+    ]  # fmt: skip
+    assert of("Service", "streamsvc-nodes")["metadata"]["labels"][monitor["jobLabel"]] == "streamsvc", (
+        "of alerts.yml"
+    )
+
+
+def test_each_node_that_may_be_has_a_name_that_leads_to_it_alone() -> None:
+    scaler = of("HorizontalPodAutoscaler")["spec"]
+    assert of("StatefulSet")["spec"]["replicas"] == scaler["minReplicas"]
+    hosts = {
+        rule["host"]: rule["http"]["paths"][0]["backend"]["service"]["name"]
+        for rule in of("Ingress")["spec"]["rules"]
+    }
+    nodes = {f"streamsvc-{number}" for number in range(scaler["maxReplicas"])}
+    assert hosts == {DOMAIN: "streamsvc"} | {f"{name}.{DOMAIN}": name for name in nodes}
+    for name in nodes:
+        assert of("Service", name)["spec"]["selector"] == {"statefulset.kubernetes.io/pod-name": name}
+    assert of("Ingress")["spec"]["tls"][0]["hosts"] == [DOMAIN, f"*.{DOMAIN}"]
+
+
+def test_nodes_are_scaled_by_gauges_that_the_service_exports_and_the_adapter_passes_on() -> None:
+    gauges = {metric.name for metric in metrics.REGISTRY.collect() if metric.type == "gauge"}
+    named = {metric["pods"]["metric"]["name"] for metric in of("HorizontalPodAutoscaler")["spec"]["metrics"]}
+    assert named <= gauges
+    (rule,) = read("prometheus-adapter.values.yaml")[0]["rules"]["custom"]
+    (expression,) = re.findall(r'__name__=~"([^"]+)"', rule["seriesQuery"])
+    assert {name for name in gauges if re.fullmatch(expression, name)} == named
+    target = float(of("HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["target"]["averageValue"])
+    assert target < config.Limits().sessions, "a node that is full is late to be helped"
+    assert of("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "streamsvc"
+    budget = of("PodDisruptionBudget")["spec"]
+    assert budget["selector"]["matchLabels"] == POD["metadata"]["labels"]
+
+
+def redis_settings() -> Iterator[tuple[str, str]]:
+    for line in of("ConfigMap", "streamsvc-redis")["data"]["redis.conf"].splitlines():
+        name, _, value = line.partition(" ")
+        yield name, value
+
+
+def test_redis_forgets_nothing_and_asks_for_its_password() -> None:
+    told = dict(redis_settings())
+    assert (told["appendonly"], told["maxmemory-policy"]) == ("yes", "noeviction")
+    (container,) = of("StatefulSet", "streamsvc-redis")["spec"]["template"]["spec"]["containers"]
+    assert '--requirepass "$REDIS_PASSWORD"' in container["command"][-1]
+    policy = of("NetworkPolicy", "streamsvc-redis")["spec"]
+    assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": POD["metadata"]["labels"]}}]
