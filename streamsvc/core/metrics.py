@@ -164,9 +164,10 @@ retention_sweeps = Counter(
 )
 cluster_redis_up = Gauge(
     "streamsvc_cluster_redis_up",
-    "1 where the Redis of the cluster answers this node, else 0: failover is off. Without a cluster 0.",
+    "1 where the Redis of the cluster answers this node, else 0: failover is off. Without a cluster -1.",
     registry=REGISTRY,
 )
+cluster_redis_up.set(-1)  # else every lone node would say that its Redis is away
 cluster_nodes = Gauge(
     "streamsvc_cluster_nodes", "Nodes of the cluster that live, as this one sees them.", registry=REGISTRY
 )
@@ -201,7 +202,6 @@ spans = Counter(
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 # Memory, processor time, start time, open descriptors and their limit.
 ProcessCollector(namespace="streamsvc", registry=REGISTRY)
-cluster_redis_up.set(-1)  # no cluster: else every lone node would say that its Redis is away
 
 
 class Share:
