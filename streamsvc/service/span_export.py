@@ -71,14 +71,15 @@ class SpanExport:
         """Send what waits, at most for CLOSE_SECONDS, and end."""
         self._queue.close()
         self._closing.set()
-        if self._task is None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.shield(self._task)
+        task = self._task
+        if task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await asyncio.shield(task)
         self._over = True
         await asyncio.to_thread(self._exporter.close)
-        await self._task
+        if task is not None:
+            await task
 
     async def _run(self) -> None:
         async for batch in self._queue.batches(BATCH):
