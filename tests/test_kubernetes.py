@@ -234,3 +234,80 @@ def test_redis_forgets_nothing_and_asks_for_its_password() -> None:
     assert '--requirepass "$REDIS_PASSWORD"' in container["command"][-1]
     policy = of("NetworkPolicy", "streamsvc-redis")["spec"]
     assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": POD["metadata"]["labels"]}}]
+
+
+# --- models on Ray ---
+
+
+RAY_SERVICE, RAY_POLICY = read("ray/rayservice.yaml")
+RAY_NODE = read("ray/node.yaml")[0]["spec"]["template"]["spec"]
+
+
+def ray_pods() -> list[Resource]:
+    """The specs of the pods of the Ray cluster."""
+    cluster = RAY_SERVICE["spec"]["rayClusterConfig"]
+    return [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+def test_ray_serves_the_applications_of_its_own_file() -> None:
+    told = yaml.load(RAY_SERVICE["spec"]["serveConfigV2"], yaml.CSafeLoader)
+    assert {one["args"]["worker"] for one in told["applications"]} == {"hear", "see", "think"}
+    file = FOLDER.parent / "ray" / "serve.yaml"
+    if not file.exists():
+        pytest.skip("deploy/ray/serve.yaml is not there")
+    own = yaml.load(file.read_text(), yaml.CSafeLoader)
+    del own["proxy_location"]
+    assert told == own
+
+
+def test_pods_of_ray_are_confined_and_have_what_the_image_writes_to() -> None:
+    patched = {one["name"]: one for one in RAY_NODE["containers"]}
+    confined = NODE["securityContext"]
+    for pod in ray_pods():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["enableServiceLinks"] is False
+        for container in (*spec["initContainers"], *spec["containers"]):
+            assert container["securityContext"] == confined
+            mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert {"/var/lib/streamsvc", "/tmp"} <= mounted
+            assert {mount["name"] for mount in container["volumeMounts"]} <= {
+                one["name"] for one in spec["volumes"]
+            }
+        assert pod["metadata"]["labels"] == RAY_POLICY["spec"]["podSelector"]["matchLabels"]
+        (container,) = spec["containers"]
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
+    assert patched["ray"]["securityContext"] == confined
+    assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in patched["ray"]["env"]
+
+
+def test_a_node_finds_the_ray_cluster_and_has_no_model_of_it() -> None:
+    patched = {one["name"]: one for one in RAY_NODE["containers"]}
+    head = f"{RAY_SERVICE['metadata']['name']}-head-svc:6379"
+    assert f"--address={head}" in patched["ray"]["command"]
+    assert "--num-cpus=0" in patched["ray"]["command"]
+    folders = [
+        {mount["mountPath"] for mount in container["volumeMounts"]}
+        for container in (NODE, *RAY_NODE["containers"])
+    ]
+    assert {"/tmp", "/dev/shm"} <= (folders[0] | folders[1]) & folders[2], "both reach Ray's files"
+    assert patched["streamsvc"]["env"] == [
+        {"name": "STREAMSVC_WORKERS__TRANSPORT", "value": "ray"},
+        {"name": "STREAMSVC_WORKERS__ADDRESS", "value": "auto"},
+    ]
+
+
+def test_kubernetes_takes_the_pods_of_ray() -> None:
+    head = {"apiVersion": "v1", "kind": "Pod"}
+    kubernetes_validate.validate(RAY_POLICY, "1.30", strict=True)
+    for pod in ray_pods():
+        kubernetes_validate.validate(head | pod, "1.30", strict=True)
+    both = [one | {"image": one.get("image", "streamsvc")} for one in RAY_NODE["containers"]]
+    kubernetes_validate.validate(head | {"spec": RAY_NODE | {"containers": both}}, "1.30", strict=True)
+
+
+def test_the_kustomization_for_ray_has_the_same_image_and_place() -> None:
+    made = read("ray/kustomization.yaml")[0]
+    assert (made["images"], made["namespace"]) == (KUSTOMIZATION["images"], KUSTOMIZATION["namespace"])
+    assert made["resources"] == ["..", "rayservice.yaml"]
+    assert made["patches"] == [{"path": "node.yaml"}]
