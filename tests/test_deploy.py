@@ -296,10 +296,9 @@ def test_the_nodes_of_the_cluster_are_alike_but_for_their_names_addresses_and_po
     assert first.server == second.server
     assert (first.cluster.node, second.cluster.node) == ("node-1", "node-2")
     for settings, upstream in ((first, "streamsvc"), (second, "streamsvc-2")):
-        host = settings.cluster.advertise.removeprefix("https://")
-        site = host.replace(FILLED_IN["DOMAIN"], "{$DOMAIN:captions.example.org}")
+        path = settings.cluster.advertise.removeprefix(settings.server.public_url)
         caddyfile = (DEPLOY / "Caddyfile.cluster").read_text()
-        assert f"{site} {{\n\treverse_proxy {upstream}:8080\n}}" in caddyfile
+        assert f"handle_path {path}/* {{\n\t\treverse_proxy {upstream}:8080\n" in caddyfile
     assert settings.cluster.url is not None
     assert settings.cluster.url.get_secret_value() == "redis://:a-password-of-redis@redis:6379/0"
     ports = second.ingest.udp_ports

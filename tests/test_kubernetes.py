@@ -108,7 +108,7 @@ def test_the_nodes_are_given_settings_that_the_service_takes(
     assert settings.ingest.advertise == ("192.0.2.7",)
     assert settings.server.public_url == f"https://{DOMAIN}"
     assert settings.cluster.node == "streamsvc-1"
-    assert settings.cluster.advertise == f"https://streamsvc-1.{DOMAIN}"
+    assert settings.cluster.advertise == f"https://{DOMAIN}/node/streamsvc-1"
     assert settings.cluster.url is not None
     assert settings.cluster.url.get_secret_value() == f"redis://:{'p' * 48}@streamsvc-redis:6379/0"
     assert POD["spec"]["enableServiceLinks"] is False, "a Service named streamsvc would set STREAMSVC_PORT"
@@ -193,18 +193,28 @@ def test_each_service_leads_to_pods_and_to_a_port_that_they_have() -> None:
     )
 
 
-def test_each_node_that_may_be_has_a_name_that_leads_to_it_alone() -> None:
+def test_each_node_that_may_be_has_a_path_that_leads_to_it_alone() -> None:
     scaler = of("HorizontalPodAutoscaler")["spec"]
     assert of("StatefulSet")["spec"]["replicas"] == scaler["minReplicas"]
-    hosts = {
-        rule["host"]: rule["http"]["paths"][0]["backend"]["service"]["name"]
-        for rule in of("Ingress")["spec"]["rules"]
-    }
-    nodes = {f"streamsvc-{number}" for number in range(scaler["maxReplicas"])}
-    assert hosts == {DOMAIN: "streamsvc"} | {f"{name}.{DOMAIN}": name for name in nodes}
-    for name in nodes:
+    nodes = [f"streamsvc-{number}" for number in range(scaler["maxReplicas"])]
+    found: dict[str, dict[str, str]] = {}
+    for name in ("streamsvc", "streamsvc-nodes"):
+        spec = of("Ingress", name)["spec"]
+        (rule,) = spec["rules"]
+        assert (rule["host"], spec["tls"][0]["hosts"]) == (DOMAIN, [DOMAIN])
+        found[name] = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
+    assert found["streamsvc"] == {"/": "streamsvc"}
+    assert list(found["streamsvc-nodes"].values()) == nodes
+    rewrite = of("Ingress", "streamsvc-nodes")["metadata"]["annotations"][
+        "nginx.ingress.kubernetes.io/rewrite-target"
+    ]
+    advertised = next(one["value"] for one in NODE["env"] if one["name"] == "STREAMSVC_CLUSTER__ADVERTISE")
+    for pattern, name in found["streamsvc-nodes"].items():
+        path = advertised.removeprefix("https://$(DOMAIN)").replace("$(POD_NAME)", name)
+        asked = re.fullmatch(pattern, f"{path}/whip/talk")
+        assert asked is not None
+        assert asked.expand(rewrite.replace("$", "\\")) == "/whip/talk"
         assert of("Service", name)["spec"]["selector"] == {"statefulset.kubernetes.io/pod-name": name}
-    assert of("Ingress")["spec"]["tls"][0]["hosts"] == [DOMAIN, f"*.{DOMAIN}"]
 
 
 def test_nodes_are_scaled_by_gauges_that_the_service_exports_and_the_adapter_passes_on() -> None:
