@@ -289,13 +289,14 @@ def test_the_nodes_of_the_cluster_are_alike_but_for_their_names_addresses_and_po
         COMPOSE["services"]["streamsvc"]["environment"] | services["streamsvc"]["environment"], monkeypatch
     )
     second = settings_of(services["streamsvc-2"]["environment"], monkeypatch)
-    own = {"node", "advertise"}
+    own = {"node", "advertise", "reach"}
     assert first.cluster.model_copy(update=dict.fromkeys(own)) == second.cluster.model_copy(
         update=dict.fromkeys(own)
     )
     assert first.server == second.server
     assert (first.cluster.node, second.cluster.node) == ("node-1", "node-2")
     for settings, upstream in ((first, "streamsvc"), (second, "streamsvc-2")):
+        assert settings.cluster.reach == f"http://{upstream}:8080"
         path = settings.cluster.advertise.removeprefix(settings.server.public_url)
         caddyfile = (DEPLOY / "Caddyfile.cluster").read_text()
         assert f"handle_path {path}/* {{\n\t\treverse_proxy {upstream}:8080\n" in caddyfile

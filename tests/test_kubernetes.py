@@ -109,6 +109,8 @@ def test_the_nodes_are_given_settings_that_the_service_takes(
     assert settings.server.public_url == f"https://{DOMAIN}"
     assert settings.cluster.node == "streamsvc-1"
     assert settings.cluster.advertise == f"https://{DOMAIN}/node/streamsvc-1"
+    service = of("StatefulSet")["spec"]["serviceName"]
+    assert settings.cluster.reach == f"http://streamsvc-1.{service}:{NODE['ports'][0]['containerPort']}"
     assert settings.cluster.url is not None
     assert settings.cluster.url.get_secret_value() == f"redis://:{'p' * 48}@streamsvc-redis:6379/0"
     assert POD["spec"]["enableServiceLinks"] is False, "a Service named streamsvc would set STREAMSVC_PORT"

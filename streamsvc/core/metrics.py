@@ -193,6 +193,16 @@ cluster_takeovers = Counter(
     ["epoch"],
     registry=REGISTRY,
 )
+cluster_followed = Gauge(
+    "streamsvc_cluster_sessions_followed",
+    "Sessions of other nodes that are read at this one.",
+    registry=REGISTRY,
+)
+cluster_redirects = Counter(
+    "streamsvc_cluster_redirects",
+    "Publishers that were sent to another node, by 307 with a ticket.",
+    registry=REGISTRY,
+)
 spans = Counter(
     "streamsvc_spans",
     "Spans of traces: exported; or dropped: queue (full), refused (by the collector, or in time) or ended.",
