@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils
 
 from streamsvc.core import config, metrics
 from streamsvc.core.web_address import port_range
@@ -39,6 +42,13 @@ def of(kind: str, name: str = "streamsvc") -> Resource:
 POD = of("StatefulSet")["spec"]["template"]
 (NODE,) = POD["spec"]["containers"]
 DOMAIN = next(one["value"] for one in NODE["env"] if one["name"] == "DOMAIN")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def schemas_are_read_once() -> Iterator[None]:
+    """The definitions of a version are megabytes, and are read for each resource."""
+    with mock.patch.object(utils, "schema_contents", functools.cache(utils.schema_contents)):
+        yield
 
 
 def label(resource: Resource) -> str:
