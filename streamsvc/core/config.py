@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,6 +28,7 @@ from streamsvc.core.media_config import Ingest as Ingest
 from streamsvc.core.media_config import Sample as Sample
 from streamsvc.core.media_config import Turn as Turn
 from streamsvc.core.plain_errors import plain_errors
+from streamsvc.core.tracing_config import Tracing as Tracing
 
 
 class Server(Group):
@@ -42,7 +43,8 @@ class Server(Group):
     sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
     private_urls: bool = False  # security limit: sources may name hosts of private networks
     drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
-    trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
+    # addresses or networks ("10.0.0.0/8") whose X-Forwarded-* headers are believed
+    trusted_proxies: tuple[Annotated[str, AfterValidator(web_address.proxy)], ...] = ()
     origins: tuple[str, ...] = ()  # of browsers (CORS) besides our own: "https://example.org"; "*": any
     # what addresses begin with behind a proxy, path stripped or not: "https://example.org/live"; "": nothing.
     public_url: str = ""
@@ -271,6 +273,7 @@ class Settings(BaseSettings):
     store: Store = Store()
     models: Models = Models()
     cluster: Cluster = Cluster()
+    tracing: Tracing = Tracing()
 
     @classmethod
     def settings_customise_sources(

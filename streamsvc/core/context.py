@@ -13,6 +13,7 @@ from streamsvc.core.idle_gate import IdleGate
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.roles import Role
 from streamsvc.core.session_clock import SessionClock
+from streamsvc.core.spans import SpanSink
 from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Event
 from streamsvc.core.units import Unit
@@ -101,7 +102,7 @@ class SessionContext:
     """What the parts of one session share.
 
     `session`: its id. `options`: with the service's defaults filled in. `media`: the threads that decode, of
-    all sessions. `tape`: what is recorded of the session, or replayed.
+    all sessions. `tape`: what is recorded of the session, or replayed. `spans`: where its traces go.
     """
 
     session: str
@@ -113,3 +114,4 @@ class SessionContext:
     media: ThreadPoolExecutor
     host: SessionHost
     tape: Tape = LIVE
+    spans: SpanSink | None = None

@@ -16,23 +16,32 @@ PUBLISH = "publish"  # from the last mark to publication
 _MOST = 256  # marks of a work log; even, since work is noted in pairs
 
 
-def seconds_by_stage(stages: Stages, arrived: float, published: float) -> dict[str, float]:
-    """Seconds per stage of one age; they add up to `published - arrived`, or are none if that is negative.
+def stage_intervals(stages: Stages, arrived: float, published: float) -> list[tuple[str, float, float]]:
+    """The stages of one age, by time: name, begin and end in monotonic seconds; each begins at another's end.
 
-    What was marked before `arrived` was other evidence's, and counts nothing.
+    They fill the age; there are none where it is negative. What was marked before `arrived` was other
+    evidence's, and counts nothing.
 
     Args:
         stages: the marks of a unit, by time.
         arrived: monotonic seconds.
         published: monotonic seconds.
     """
-    found: dict[str, float] = {}
+    found: list[tuple[str, float, float]] = []
     since = arrived
     for name, ended in (*stages, (PUBLISH, published)):
         until = min(ended, published)
         if until > since:
-            found[name] = found.get(name, 0.0) + until - since
+            found.append((name, since, until))
             since = until
+    return found
+
+
+def seconds_by_stage(stages: Stages, arrived: float, published: float) -> dict[str, float]:
+    """Seconds per stage of one age; they add up to `published - arrived`. See `stage_intervals`."""
+    found: dict[str, float] = {}
+    for name, since, until in stage_intervals(stages, arrived, published):
+        found[name] = found.get(name, 0.0) + until - since
     return found
 
 

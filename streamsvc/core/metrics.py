@@ -164,9 +164,10 @@ retention_sweeps = Counter(
 )
 cluster_redis_up = Gauge(
     "streamsvc_cluster_redis_up",
-    "1 where the Redis of the cluster answers this node, else 0: failover is off. Without a cluster 0.",
+    "1 where the Redis of the cluster answers this node, else 0: failover is off. Without a cluster -1.",
     registry=REGISTRY,
 )
+cluster_redis_up.set(-1)  # else every lone node would say that its Redis is away
 cluster_nodes = Gauge(
     "streamsvc_cluster_nodes", "Nodes of the cluster that live, as this one sees them.", registry=REGISTRY
 )
@@ -200,6 +201,12 @@ cluster_followed = Gauge(
 cluster_redirects = Counter(
     "streamsvc_cluster_redirects",
     "Publishers that were sent to another node, by 307 with a ticket.",
+    registry=REGISTRY,
+)
+spans = Counter(
+    "streamsvc_spans",
+    "Spans of traces: exported; or dropped: queue (full), refused (by the collector, or in time) or ended.",
+    ["result"],
     registry=REGISTRY,
 )
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
 # First parts of our own paths: a prefix that began with one could not be told from the path itself.
@@ -66,6 +67,29 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_among(host: str, addresses: Collection[str]) -> bool:
+    """Whether a host is one of these: each an address, a network such as "10.0.0.0/8", or "*" for all."""
+    if host in addresses or "*" in addresses:
+        return True
+    networks = [one for one in addresses if "/" in one]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in ipaddress.ip_network(one, strict=False) for one in networks)
+
+
+def proxy(text: str) -> str:
+    """An address or a network of proxies, or "*", or a name.
+
+    Raises:
+        ValueError: it is a network that cannot be read.
+    """
+    if "/" in text:
+        ipaddress.ip_network(text, strict=False)
+    return text
 
 
 def port_range(text: str) -> range:

@@ -1,4 +1,4 @@
-"""The one place where each unit of a session goes: timeline, latency, watches, event log."""
+"""The one place where each unit of a session goes: timeline, latency, watches, event log, traces."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from streamsvc.service.latency_report import LatencyReport
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import described
 from streamsvc.service.question_history import QuestionHistory
+from streamsvc.service.traces import Traces
 from streamsvc.speech.captions import compact
 from streamsvc.timeline.timeline import Timeline
 
@@ -65,6 +66,7 @@ class Dispatcher:
         self.open_speech = OpenSpeech()
         self.latency = LatencyReport()
         self.watches = Watches(context, reading)
+        self._traces = Traces(context.session, context.spans)
         self._context = context
         self._timeline = timeline
         self._readings = [one for one in (reading, sight) if one is not None]
@@ -82,11 +84,14 @@ class Dispatcher:
             reading.take(unit)
         self.latency.note_unit(unit)
         self.watches.take(unit)
-        if isinstance(unit, Words):
-            return None
-        if isinstance(unit, Cue) and not unit.final and not self._context.degradation.fidelity.partials:
-            return None
-        return self._publish(unit)
+        event = self._publish(unit) if self._is_published(unit) else None
+        self._traces.take(unit, event, self._context.degradation.level)
+        return event
+
+    def tick(self, *, ended: bool = False) -> None:
+        """Count coverage that is settled, and end traces that are over; `ended`: all. Every few seconds."""
+        self.latency.count_coverage(ended=ended)
+        self._traces.tick(ended=ended)
 
     def restore(self, units: Iterable[LoggedUnit | Translation], *, going_on: bool = False) -> None:
         """Keep units that an earlier run or another node has published: nobody is told of them again.
@@ -130,6 +135,11 @@ class Dispatcher:
                 self._timeline.add(unit)
             case Speech() | Keyframe() | Sight() | ScreenText() | Scene():
                 self._timeline.add(replace(unit, stages=NO_STAGES))  # published soon; not to be kept
+
+    def _is_published(self, unit: Unit) -> bool:
+        if isinstance(unit, Cue) and not unit.final:
+            return self._context.degradation.fidelity.partials
+        return not isinstance(unit, Words)
 
     def _publish(self, unit: Unit) -> Event:
         draft = event_draft(unit, self._frame_url)

@@ -18,7 +18,7 @@ import h11
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streamsvc.core import clock, metrics
+from streamsvc.core import clock, metrics, web_address
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError, InvalidRequest
 from streamsvc.service.websocket_server import ABORT
@@ -40,7 +40,7 @@ class Connections:
 
     Args:
         limits: `connections`, `connections_per_address`, `connections_per_token`, `header_seconds`.
-        proxies: addresses of trusted proxies, behind which are many clients.
+        proxies: addresses and networks of trusted proxies, behind which are many clients.
     """
 
     def __init__(self, limits: Limits, proxies: frozenset[str] = frozenset()) -> None:
@@ -66,7 +66,7 @@ class Connections:
         if limit:
             return self._refuse(transport, limit)
         self._open[address] = transport
-        if address[0] not in self._proxies:
+        if not web_address.is_among(address[0], self._proxies):
             self._anonymous.add(address)
             self._anonymous_of[address[0]] += 1
         return True

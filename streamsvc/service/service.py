@@ -40,6 +40,7 @@ from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.revocations import FILE, Revocations
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.sessions import Sessions
+from streamsvc.service.span_export import span_export
 from streamsvc.service.started_by import StartedBy
 from streamsvc.service.stream_keys import StreamPublishers
 from streamsvc.vision import keyframes
@@ -67,7 +68,7 @@ class Service:
         wrong_models: see `engine_table.wrong_models`; None: not yet checked.
 
     Raises:
-        ConfigError: another process has the data folder; the cluster cannot be joined.
+        ConfigError: another process has the data folder; the cluster cannot be joined; an extra is missing.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Service:
             lambda: sum(worker.cost for worker in self.workers.values()) + source_process.cost(),
         )
         sample = settings.sample
+        self._spans = span_export(settings.tracing)
         shared = SharedResources(
             settings,
             self.roles,
@@ -109,6 +111,7 @@ class Service:
             keyframes.TokenBucket(
                 sample.budget_all, sample.burst, lambda: metrics.count_dropped("budget_all")
             ),
+            self._spans,
         )
         self.sessions = Sessions(shared, self._tasks, self.load_controller)
         self.publications = Publications(self.sessions, self._tasks)
@@ -133,6 +136,8 @@ class Service:
             await self.part.start()
         if self._at_once:
             self._checking = self._tasks.spawn(self._check_models())
+        if self._spans is not None:
+            self._spans.start()
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
         self._tasks.spawn(self.started.run())
@@ -164,6 +169,8 @@ class Service:
         if self.cluster is not None:
             await self.cluster.close()
         await self.sessions.close_stores()
+        if self._spans is not None:
+            await self._spans.close()
         if self._folder is not None:
             self._folder.close()
         self._media.shutdown(wait=True)

@@ -29,6 +29,7 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
 from streamsvc.core.session_clock import SessionClock
+from streamsvc.core.spans import SpanSink
 from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Delta, Event
 from streamsvc.core.units import Reply, Unit
@@ -61,7 +62,7 @@ class SharedResources:
     """What all sessions of a service share.
 
     `media`: the threads that decode. `sign`: makes a path loadable by an <img>. `keyframe_budget`: of all
-    sessions; None: no limit.
+    sessions; None: no limit. `spans`: where traces go; None: nothing is traced.
     """
 
     settings: Settings
@@ -69,6 +70,7 @@ class SharedResources:
     media: ThreadPoolExecutor
     sign: Callable[[str], str] = str
     keyframe_budget: keyframes.TokenBucket | None = None
+    spans: SpanSink | None = None
 
 
 class Session:
@@ -125,6 +127,7 @@ class Session:
             shared.media,
             self,
             tape,
+            shared.spans,
         )
         self.timeline = Timeline(standing)
         self.index = Index(self.timeline, roles.embed, roles.see if settings.see.clip else None, tape)
@@ -222,7 +225,7 @@ class Session:
         finally:
             for share, _ in self._queues:
                 share.set(0)
-            self.dispatcher.latency.count_coverage(ended=True)
+            self.dispatcher.tick(ended=True)
             self.ended_at = clock.now()
             seconds = round(self.clock.position(), 1)
             code = {"code": self._end_error.code} if self._end_error is not None else {}
@@ -274,7 +277,7 @@ class Session:
             await self.log.flush()
             if ticks % _REPORT_TICKS == 0:
                 self.log.emit("latency.report", self.dispatcher.report(self.speech.backlog))
-                self.dispatcher.latency.count_coverage()
+                self.dispatcher.tick()
                 self.media.count_losses()
                 for share, queue in self._queues:
                     share.set(len(queue))

@@ -21,6 +21,7 @@ from streamsvc.core.clock import Threadless as Threadless  # tests take it from 
 from streamsvc.core.context import Roles
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.roles import Role
+from streamsvc.core.spans import SpanSink
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.events import schema
 from streamsvc.events.store import Store
@@ -167,13 +168,14 @@ def make(
     *,
     options: SessionOptions | None = None,
     tape: tapes.Tape = tapes.LIVE,
+    spans: SpanSink | None = None,
     **groups: dict[str, Any],
 ) -> Session:
     """A session kept in memory, for a `Threadless` loop. `groups`: settings."""
     settings = config.load(None, **groups)
     store = Store(None, events=1000, frames=100)
     media = ThreadPoolExecutor(1)  # never used: it starts no thread before the first submit
-    shared = SharedResources(settings, (models or Models()).roles(), media)
+    shared = SharedResources(settings, (models or Models()).roles(), media, spans=spans)
     return Session("s", shared, store, options, tape)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamsvc.core.types import Box, Cue, ScreenText, Sight, TextLine, Word
+from streamsvc.core.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
 
 NO_EMBEDDING = np.zeros(2, np.float32)
 
@@ -13,6 +13,11 @@ def cue(text: str, start: float, final: bool = True, stable: int | None = None) 
     """A caption, a word each 0.4 s."""
     words = tuple(Word(word, start + n * 0.4, start + n * 0.4 + 0.3) for n, word in enumerate(text.split()))
     return Cue("s", "main", start, 0.0, text, words, len(words) if stable is None else stable, final)
+
+
+def keyframe(at: float, arrived: float = 0.0) -> Keyframe:
+    """A keyframe without pixels."""
+    return Keyframe("s", "main", at, arrived, VideoFrame("s", "main", at, arrived, None, 4, 4), "scene")
 
 
 def sight(at: float, label: str = "cat", blank: bool = False) -> Sight:

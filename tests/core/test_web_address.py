@@ -107,3 +107,20 @@ def test_streams_are_pulled_from_a_url_with_their_name() -> None:
     ):
         with pytest.raises(ValueError, match="the URL of a stream"):
             web_address.pull(wrong)
+
+
+def test_a_proxy_is_told_by_its_address_or_its_network() -> None:
+    proxies = ("10.0.0.0/8", "fd00::/8", "192.0.2.1", "caddy")
+    for inside in ("10.1.2.3", "fd00::1", "192.0.2.1", "caddy"):
+        assert web_address.is_among(inside, proxies), inside
+    for outside in ("11.0.0.1", "fe80::1", "192.0.2.2", "", "nginx"):
+        assert not web_address.is_among(outside, proxies), outside
+    assert web_address.is_among("anything", ("*",))
+    assert not web_address.is_among("127.0.0.1", ())
+
+
+def test_a_network_that_cannot_be_read_is_refused() -> None:
+    for right in ("10.0.0.0/8", "10.1.2.3/8", "192.0.2.1", "caddy", "*"):
+        assert web_address.proxy(right) == right
+    with pytest.raises(ValueError, match=r"10\.0\.0\.0/99"):
+        web_address.proxy("10.0.0.0/99")
