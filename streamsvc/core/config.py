@@ -27,6 +27,7 @@ from streamsvc.core.media_config import Ingest as Ingest
 from streamsvc.core.media_config import Sample as Sample
 from streamsvc.core.media_config import Turn as Turn
 from streamsvc.core.plain_errors import plain_errors
+from streamsvc.core.workers_config import Workers as Workers
 
 
 class Server(Group):
@@ -269,6 +270,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     store: Store = Store()
     models: Models = Models()
+    workers: Workers = Workers()
 
     @classmethod
     def settings_customise_sources(
@@ -308,6 +310,12 @@ class Settings(BaseSettings):
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == AUTO_MODEL:
             raise ValueError("profile gpu needs think.model: a vision language model below models.dir/models")
+        if self.workers.transport == "ray" and self.models.profile == "embedded":
+            if self.think.model == AUTO_MODEL:
+                raise ValueError(
+                    'workers.transport "ray" needs think.model: "auto" would be one model here and another'
+                    " on the cluster's machines"
+                )
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded" and self.think.sees == "none":

@@ -12,8 +12,9 @@ come or go only their sessions move. The others choose the less busy one of two.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,18 +67,6 @@ def application_name(worker: str) -> str:
     return f"streamsvc-{worker}"
 
 
-def checked_address(address: str) -> str:
-    """An address of Ray that a node can use. Raises ValueError."""
-    if address.startswith("ray://"):
-        raise ValueError(
-            "ray:// (Ray Client) carries no streams: have Ray run on this machine"
-            ' (`ray start --address=HEAD:6379`) and write "auto"'
-        )
-    if not address:
-        raise ValueError('an address of Ray is "auto" or HOST:PORT of its head')
-    return address
-
-
 def is_installed() -> bool:
     """Whether the extra "cluster" is installed."""
     return importlib.util.find_spec("ray") is not None
@@ -104,11 +93,19 @@ def connect(address: str) -> None:
         raise WorkerError(f"no Ray cluster is found at {address} ({type(error).__name__})") from None
 
 
-def disconnect() -> None:
-    """End the connection; a cluster that was started with "local" ends too."""
+def address() -> str:
+    """Where the connected cluster is, as `workers.address` takes it."""
     import ray
 
-    ray.shutdown()
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def disconnect() -> None:
+    """End the connection, if there is one; a cluster that was started with "local" ends too."""
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
 
 
 def application(job: Job, scale: Scale) -> Application:
