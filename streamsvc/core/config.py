@@ -310,12 +310,11 @@ class Settings(BaseSettings):
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == AUTO_MODEL:
             raise ValueError("profile gpu needs think.model: a vision language model below models.dir/models")
-        if self.workers.transport == "ray" and self.models.profile == "embedded":
-            if self.think.model == AUTO_MODEL:
-                raise ValueError(
-                    'workers.transport "ray" needs think.model: "auto" would be one model here and another'
-                    " on the cluster's machines"
-                )
+        if self._is_ambiguous():
+            raise ValueError(
+                'workers.transport "ray" needs think.model: "auto" may be one model here and another one on'
+                " the cluster's machines"
+            )
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded" and self.think.sees == "none":
@@ -323,6 +322,10 @@ class Settings(BaseSettings):
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self
+
+    def _is_ambiguous(self) -> bool:
+        auto = self.models.profile == "embedded" and self.think.model == AUTO_MODEL
+        return auto and self.workers.transport == "ray"
 
     @property
     def data_dir(self) -> Path:

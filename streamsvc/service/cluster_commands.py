@@ -27,8 +27,8 @@ def serve_models(
     address: Annotated[
         str | None,
         typer.Option(
-            help='Of Ray: "auto", HOST:PORT of its head, or "local": start one here, until this command ends. '
-            "Default: workers.address."
+            help='Of Ray: "auto", HOST:PORT of its head, or "local": start one here, until this command '
+            "ends. Default: workers.address."
         ),
     ] = None,
     worker: Annotated[

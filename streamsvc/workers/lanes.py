@@ -19,6 +19,10 @@ from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.core.roles import Payload
 
 QUEUED = 64  # requests per op; more are refused with CapacityError
+HANG_SECONDS = 20.0  # of one batch: whoever supervises the engines ends their process
+LONG_BATCHES = {
+    "sight": 180.0
+}  # the same of a worker: one picture is ten seconds of a core that others leave it
 
 
 class WorkMeter:
@@ -108,17 +112,22 @@ class Lane:
     def __init__(self, role: str, op: Any, meter: WorkMeter) -> None:
         self.op = op
         self._meter = meter
-        self.queue: queue.Queue[Request] = queue.Queue(QUEUED)
+        self.queue: queue.Queue[Request | None] = queue.Queue(QUEUED)  # None: a thread is to end
         self.running: dict[int, float] = {}  # thread id -> monotonic start of its batch
         target = self._run_batches if hasattr(op, "batch") else self._run_streams
         for _ in range(op.threads):
             threading.Thread(target=target, name=f"lane {role}", daemon=True).start()
 
-    def _next(self) -> Request:
-        while True:
-            request = self.queue.get()
+    def close(self) -> None:
+        """Have the threads end after what is queued now."""
+        for _ in range(self.op.threads):
+            self.queue.put(None)
+
+    def _next(self) -> Request | None:
+        while (request := self.queue.get()) is not None:
             if self._is_wanted(request):
                 return request
+        return None
 
     def _is_wanted(self, request: Request) -> bool:
         """Whether to start a request: it is neither cancelled nor past its deadline."""
@@ -130,17 +139,25 @@ class Lane:
             return False
         return True
 
+    def _batch(self, first: Request) -> list[Request]:
+        """The first request and those that wait behind it, as many as the op takes at once."""
+        batch = [first]
+        while len(batch) < self.op.batch:
+            try:
+                request = self.queue.get_nowait()
+            except queue.Empty:
+                break
+            if request is None:
+                self.queue.put(None)
+                break
+            if self._is_wanted(request):
+                batch.append(request)
+        return batch
+
     def _run_batches(self) -> None:
         thread = threading.get_ident()
-        while True:
-            batch = [self._next()]
-            while len(batch) < self.op.batch:
-                try:
-                    request = self.queue.get_nowait()
-                except queue.Empty:
-                    break
-                if self._is_wanted(request):
-                    batch.append(request)
+        while (first := self._next()) is not None:
+            batch = self._batch(first)
             self.running[thread] = time.monotonic()
             results: Sequence[Payload | Exception]
             try:
@@ -157,8 +174,7 @@ class Lane:
 
     def _run_streams(self) -> None:
         thread = threading.get_ident()
-        while True:
-            request = self._next()
+        while (request := self._next()) is not None:
             items = self.op.run(request.payload)
             try:
                 while True:
@@ -205,6 +221,11 @@ class Engines:
             lanes.update({(role, name): Lane(role, op, meter) for name, op in engine.ops.items()})
         malloc.trim()
         return cls(lanes, probes, runtimes, meter)
+
+    def close(self) -> None:
+        """Have the threads of all lanes end after what is queued now."""
+        for lane in self.lanes.values():
+            lane.close()
 
     @property
     def busy_seconds(self) -> float:

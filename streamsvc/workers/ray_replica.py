@@ -25,8 +25,6 @@ from streamsvc.workers.ray_messages import Failure, Items, ReplicaState, Request
 
 UNREAD_ITEMS = 256  # of one stream; more end it with CapacityError
 PROBE_SECONDS = 5.0  # without a result: the health check asks for a tiny inference, and waits so long for it
-HANG_SECONDS = 20.0  # of one batch: the replica is not healthy, and Ray Serve replaces it
-LONG_BATCHES = {"sight": 180.0}  # the same of a worker, as in `supervisor`
 
 
 class ModelReplica:
@@ -43,7 +41,7 @@ class ModelReplica:
     def __init__(self, job: Job) -> None:
         redact_libraries(lambda event, fields: print(event, fields, file=sys.stderr))
         os.nice(job.nice)
-        self._hang_seconds = LONG_BATCHES.get(job.name, HANG_SECONDS)
+        self._hang_seconds = lanes.LONG_BATCHES.get(job.name, lanes.HANG_SECONDS)
         try:
             self._engines = lanes.Engines.load(job.roles, job.options)
         except StreamsvcError:
@@ -111,6 +109,10 @@ class ModelReplica:
             result = await self.call(Request(role, "", {}, PROBE_SECONDS, idle=True))
             if isinstance(result, Failure):
                 raise WorkerError(f"the tiny request of {role} failed: {result.kind}")
+
+    def close(self) -> None:
+        """End the threads of the engines."""
+        self._engines.close()
 
     def _submit(self, replies: _Replies, asked: Request) -> lanes.Request | None:
         """Queue a request; None: there is nothing to do. Raises StreamsvcError."""

@@ -24,6 +24,7 @@ from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.idle_gate import idle_class
 from streamsvc.core.roles import Payload, Role
 from streamsvc.workers.framing import PREFIX, error_from, pack, sizes, unpack
+from streamsvc.workers.lanes import HANG_SECONDS, LONG_BATCHES
 from streamsvc.workers.process import CHILD, Job, WorkerProcess
 from streamsvc.workers.role_client import Ask, RoleClient
 
@@ -33,10 +34,6 @@ _STREAM_ITEMS = 256  # unread items of one stream; more end the stream with Capa
 PING_SECONDS = 0.25  # between pings
 SILENT_SECONDS = 0.75  # without a pong: the worker is said to be silent
 FREEZE_SECONDS = 2.0  # without a pong: the worker is killed. A pong needs no model, only the process to run
-HANG_SECONDS = 20.0  # of one batch: the worker is killed
-LONG_BATCHES = {
-    "sight": 180.0
-}  # the same of a worker: one picture is ten seconds of a core that others leave it
 PROBE_SECONDS = 5.0  # without a result: a tiny inference is asked for
 RESULT_SECONDS = 10.0  # a worker whose last result is older is not ready
 # Seconds before a restart, the later ones after more short runs: at most five starts in the first minute.

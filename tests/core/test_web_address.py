@@ -107,3 +107,17 @@ def test_streams_are_pulled_from_a_url_with_their_name() -> None:
     ):
         with pytest.raises(ValueError, match="the URL of a stream"):
             web_address.pull(wrong)
+
+
+@pytest.mark.parametrize("given", ["auto", "10.0.0.1:6379", "ray-head.models.svc:6379", "[::1]:6379"])
+def test_a_ray_cluster_is_here_or_at_a_host_and_port(given: str) -> None:
+    assert web_address.ray_cluster(given) == given
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [("ray://head:10001", "no streams"), ("head", "host:port"), ("", "host:port"), ("a b:1", "host:port")],
+)
+def test_an_address_that_no_node_can_use_is_refused(wrong: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        web_address.ray_cluster(wrong)
