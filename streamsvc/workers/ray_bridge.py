@@ -33,6 +33,7 @@ CARRIED = 256  # requests at once; more are refused with CapacityError
 STATE_SECONDS = 0.5  # without an answer of any replica, after which one is asked for its state
 STATE_TIMEOUT = 1.0  # seconds that it has to tell it in
 AWAY_SECONDS = 1.5  # without an answer: the replicas are away
+PROBED_SECONDS = 8.0  # a replica with a newer result has computed: its health check asks where none comes
 SENT = 2  # times at most that a request is sent
 
 
@@ -164,6 +165,10 @@ class Bridge:
     async def _once(self, header: Mapping[str, Any], request: Request) -> None:
         """Send a request to one replica, and its results to the parent. Raises StreamsvcError."""
         number, affinity = header["id"], header.get("affinity", "")
+        if not request.op and (await self._models.state()).result_seconds < PROBED_SECONDS:
+            self._answers.heard()
+            self._send({"id": number, "kind": "result", "role": request.role}, {})
+            return
         if header["kind"] != "stream":
             result = await self._models.call(request, affinity)
             self._answers.heard()

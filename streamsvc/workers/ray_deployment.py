@@ -11,6 +11,7 @@ come or go only their sessions move. The others choose the less busy one of two.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -254,6 +255,11 @@ def _as_ours(worker: str) -> Iterator[None]:
 
     try:
         yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ReplicaLost(f"a replica of {worker} ended") from None  # it was Ray that cancelled the request
     except (ActorDiedError, ActorUnavailableError):
         raise ReplicaLost(f"a replica of {worker} died") from None
     except BackPressureError:

@@ -30,6 +30,7 @@ class FakeReplicas:
         self.sent: Counter[str] = Counter()
         self.cancelled: list[str] = []
         self.states = 0
+        self.told = STATE
         self._away_until = 0.0
         self.failure: StreamsvcError | None = None  # of states
 
@@ -73,7 +74,7 @@ class FakeReplicas:
         if self.failure is not None:
             raise self.failure
         await asyncio.sleep(max(0.0, self._away_until - time.monotonic()))
-        return STATE
+        return self.told
 
 
 class FakeRayWorker(RayWorker):

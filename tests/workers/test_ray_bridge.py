@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,16 @@ async def test_more_requests_than_it_carries_are_refused(
         assert {(await parent.next())[0]["id"] for _ in range(2)} == {1, 2}
 
 
-async def test_a_probe_asks_for_the_tiny_request_of_its_role(tmp_path: Path) -> None:
+async def test_a_probe_computes_only_where_the_replica_has_no_result_of_its_own_lately(
+    tmp_path: Path,
+) -> None:
     models = FakeReplicas()
     async with bridged(models, tmp_path) as (parent, _):
-        parent.send("probe", 1, "whatever")
+        parent.send("probe", 1)
+        assert (await parent.next())[0]["kind"] == "result"
+        assert models.sent == {}
+        models.told = replace(STATE, result_seconds=ray_bridge.PROBED_SECONDS)
+        parent.send("probe", 2)
         assert (await parent.next())[0]["kind"] == "result"
         assert models.sent == {"": 1}
 
