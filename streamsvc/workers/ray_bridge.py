@@ -151,10 +151,10 @@ class Bridge:
                     try:
                         await self._once(header, request)
                         return
-                    except ReplicaLost:
+                    except ReplicaLost as lost:
                         self._answers.lost()
                         if not left:
-                            raise
+                            raise WorkerError(lost.message) from None
         except TimeoutError:
             self._fail(number, DeadlineMissed("no replica answered in time"))
         except StreamsvcError as error:
