@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -126,7 +127,7 @@ def application(job: Job, scale: Scale) -> Application:
             target_ongoing_requests=scale.requests,
             upscale_delay_s=5.0,
             downscale_delay_s=300.0,
-            look_back_period_s=10.0,
+            look_back_period_s=15.0,
         ),
         ray_actor_options={
             "num_cpus": scale.cores,
@@ -155,6 +156,7 @@ def deploy(jobs: Mapping[str, Job], scale: Mapping[str, Scale]) -> None:
     """
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled", logging_config=LOGS)
     try:
         serve.run_many(

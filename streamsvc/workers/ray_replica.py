@@ -83,7 +83,7 @@ class ModelReplica:
                     self._result_at = clock.now()
                 yield items
 
-    def state(self) -> ReplicaState:
+    async def state(self) -> ReplicaState:
         """What it does now."""
         return ReplicaState(
             streamsvc.__version__,

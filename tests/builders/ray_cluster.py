@@ -24,7 +24,6 @@ from streamsvc.workers.ray_deployment import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "tests.fakes.worker_engine"
-START_SECONDS = 100.0
 END_SECONDS = 20.0
 missing = None if importlib.util.find_spec("ray") else "ray is not installed: pip install -e '.[cluster]'"
 

@@ -25,6 +25,7 @@ from tests.builders.ray_cluster import ENGINE, Cluster
 with_ray = [
     pytest.mark.skipif(ray_cluster.missing is not None, reason=str(ray_cluster.missing)),
     pytest.mark.slow,
+    pytest.mark.timeout(300),  # on a busy machine Ray takes minutes to start
 ]
 SECRET = "the user said something"
 

@@ -107,13 +107,13 @@ async def test_the_health_check_computes_where_no_result_came_lately(monkeypatch
     async with replica() as one:
         monkeypatch.setattr(ray_replica, "PROBE_SECONDS", 0.1)
         await asyncio.sleep(0.2)
-        before = one.state()
+        before = await one.state()
         await one.check_health()
-        after = one.state()
+        after = await one.state()
         assert after.result_seconds < 0.1 < before.result_seconds
         assert (after.runtimes, after.pid) == ({"test": "of a test"}, before.pid)
         await one.check_health()  # there is a result: nothing is computed
-        assert one.state().result_seconds >= after.result_seconds
+        assert (await one.state()).result_seconds >= after.result_seconds
 
 
 async def test_a_probe_that_fails_or_a_batch_that_hangs_is_no_health(monkeypatch: pytest.MonkeyPatch) -> None:
