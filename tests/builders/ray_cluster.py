@@ -24,7 +24,7 @@ from streamsvc.workers.ray_deployment import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "tests.fakes.worker_engine"
-END_SECONDS = 20.0
+END_SECONDS = 40.0  # for all processes to end; then they are killed, and that is told
 missing = None if importlib.util.find_spec("ray") else "ray is not installed: pip install -e '.[cluster]'"
 
 
@@ -72,7 +72,8 @@ def running_cluster(workers: str = "test,think", replicas: int = 2) -> Iterator[
             yield Cluster(line.removeprefix("ready "), Path(folder))
         finally:
             process.stdin.close()
-            process.wait(END_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
             process.stdout.close()
             until = time.monotonic() + END_SECONDS
             while (left := cluster.processes()) and time.monotonic() < until:
@@ -80,6 +81,7 @@ def running_cluster(workers: str = "test,think", replicas: int = 2) -> Iterator[
             for one in left:
                 with contextlib.suppress(psutil.Error):
                     one.kill()
+            process.wait(END_SECONDS)
             assert not left, f"processes of Ray are left: {left}"
 
 
