@@ -31,8 +31,8 @@ from streamsvc.evaluation import commands
 from streamsvc.ingest import source_process
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import app as http_app
+from streamsvc.service import cluster_commands, terminal
 from streamsvc.service import doctor as doctor_checks
-from streamsvc.service import terminal
 from streamsvc.service.certificate import certificate
 from streamsvc.service.http_server import Listener
 from streamsvc.service.service import Service
@@ -361,6 +361,7 @@ def transcribe(
 
 
 commands.register(app)  # eval, replay and bench
+cluster_commands.register(app)
 
 
 # --- doctor -------------------------------------------------------------------------------------------------

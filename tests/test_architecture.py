@@ -148,7 +148,7 @@ PURE = {
 }
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "subprocess", "os", "pathlib", "httpx", "av", "time"}
 # All but the first run in threads and processes without an event loop.
-CLOCK_READERS = {"core.clock", "workers.child", "ingest.source_channel", "ingest.srt_child"}
+CLOCK_READERS = {"core.clock", "workers.child", "workers.lanes", "ingest.source_channel", "ingest.srt_child"}
 WITHOUT_MIRROR = {"engines"}  # the contract alone; test_telemetry.py watches its one call
 WHOLE = {
     "test_web.py",

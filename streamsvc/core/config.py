@@ -29,6 +29,7 @@ from streamsvc.core.media_config import Sample as Sample
 from streamsvc.core.media_config import Turn as Turn
 from streamsvc.core.plain_errors import plain_errors
 from streamsvc.core.tracing_config import Tracing as Tracing
+from streamsvc.core.workers_config import Workers as Workers
 
 
 class Server(Group):
@@ -274,6 +275,7 @@ class Settings(BaseSettings):
     models: Models = Models()
     cluster: Cluster = Cluster()
     tracing: Tracing = Tracing()
+    workers: Workers = Workers()
 
     @classmethod
     def settings_customise_sources(
@@ -313,6 +315,11 @@ class Settings(BaseSettings):
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == AUTO_MODEL:
             raise ValueError("profile gpu needs think.model: a vision language model below models.dir/models")
+        if self._is_ambiguous():
+            raise ValueError(
+                'workers.transport "ray" needs think.model: "auto" may be one model here and another one on'
+                " the cluster's machines"
+            )
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded" and self.think.sees == "none":
@@ -320,6 +327,10 @@ class Settings(BaseSettings):
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self
+
+    def _is_ambiguous(self) -> bool:
+        auto = self.models.profile == "embedded" and self.think.model == AUTO_MODEL
+        return auto and self.workers.transport == "ray"
 
     @property
     def data_dir(self) -> Path:

@@ -155,3 +155,20 @@ def pull(url: str) -> str:
 def ip(text: str) -> str:
     """An IP address. Raises ValueError: it is none."""
     return str(ipaddress.ip_address(text))
+
+
+def ray_cluster(text: str) -> str:
+    """Where a Ray cluster is: "auto", this machine's, or host:port of its head.
+
+    Raises:
+        ValueError: it is neither, or one of Ray Client.
+    """
+    if text.startswith("ray://"):
+        raise ValueError(
+            "ray:// is Ray Client, which carries no streams: let Ray run on this machine too"
+            ' (`ray start --address=HEAD:6379`), and write "auto"'
+        )
+    host, _, port = text.rpartition(":")
+    if text != "auto" and not (re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", host) and port.isdecimal()):
+        raise ValueError('must be "auto", or host:port of the head of a Ray cluster')
+    return text

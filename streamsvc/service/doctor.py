@@ -33,6 +33,7 @@ from streamsvc.core.web_address import port_range
 from streamsvc.ingest import rtmp_nginx, sandbox, srt_program
 from streamsvc.service.certificate import certificate
 from streamsvc.service.engine_table import vision_runtime, wrong_models
+from streamsvc.workers import ray_deployment
 
 Verdict = Literal["ok", "warning", "fault"]
 ICE_SECONDS = 2.0  # that an ICE server has to answer
@@ -70,9 +71,12 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     if settings.cluster.url is not None:
         yield await _redis(settings.cluster)
     yield _tls(settings)
-    yield _weights(await asyncio.to_thread(wrong_models, settings))
-    yield _vision(await asyncio.to_thread(vision_runtime, settings))
-    yield await asyncio.to_thread(_gpu, settings)
+    if settings.workers.transport == "ray":
+        yield _ray()
+    else:
+        yield _weights(await asyncio.to_thread(wrong_models, settings))
+        yield _vision(await asyncio.to_thread(vision_runtime, settings))
+        yield await asyncio.to_thread(_gpu, settings)
     yield _clock()
     for name, folder in (("data", settings.data_dir), ("models", settings.models.dir)):
         yield _disk(name, folder)
@@ -240,6 +244,14 @@ def _sandbox(mode: str) -> Finding:
     advice = "install libseccomp2, and allow user namespaces to this user or container, for RTSP above all"
     refused = mode == "require" and not sandbox.enough(layers)
     return Finding("sandbox", "fault" if refused else "warning", text, advice)
+
+
+def _ray() -> Finding:
+    """The models are on a Ray cluster: of weights and GPUs there this machine knows nothing."""
+    if not ray_deployment.is_installed():
+        advice = "pip install 'streamsvc[cluster]', or set workers.transport = \"process\""
+        return Finding("models", "fault", "they are on a Ray cluster, and Ray is not installed here", advice)
+    return Finding("models", "ok", "they are on a Ray cluster; `serve status` tells how they are")
 
 
 def _weights(wrong: Mapping[str, str]) -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamsvc.core.config import Settings
+from streamsvc.workers.process import Job
 
 # worker -> role -> engine
 _EMBEDDED = {
@@ -42,6 +43,22 @@ def engines_of(settings: Settings) -> dict[str, dict[str, str]]:
     if settings.models.profile == "embedded" and settings.think.sees != NO_SIGHT:
         return {**_EMBEDDED, "sight": {"sight": "engines.sight"}}
     return ENGINES[settings.models.profile]
+
+
+def jobs_of(settings: Settings, think: ThinkModel) -> dict[str, Job]:
+    """What each worker's process, or replica, loads, by worker. The options hold the endpoint's key."""
+    options: dict[str, Any] = {
+        "models": str(settings.models.dir / "models"),
+        "hear": settings.hear.model_dump(),
+        "see": settings.see.model_dump(),
+        "think": settings.think.model_dump() | {"model": think.name, "remote": settings.remote.options()},
+        "embed": settings.embed.model_dump(),
+        "sight": settings.think.model_dump(),
+    }
+    return {
+        name: Job(name, engines, {**options, **options[name]}, NICENESS[name])
+        for name, engines in engines_of(settings).items()
+    }
 
 
 def machine_cores() -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psutil
 import structlog
@@ -31,7 +31,7 @@ from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service import cluster_membership, retention
 from streamsvc.service.auth import Auth
 from streamsvc.service.cluster_part import ClusterPart
-from streamsvc.service.engine_table import NICENESS, ThinkModel, engines_of, think_model, wrong_models
+from streamsvc.service.engine_table import ThinkModel, engines_of, jobs_of, think_model, wrong_models
 from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
@@ -45,6 +45,7 @@ from streamsvc.service.started_by import StartedBy
 from streamsvc.service.stream_keys import StreamPublishers
 from streamsvc.vision import keyframes
 from streamsvc.workers.look_cache import LookCache
+from streamsvc.workers.ray_worker import RayWorker
 from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
@@ -188,7 +189,13 @@ class Service:
         await asyncio.gather(*(self.workers[name].wait_ready() for name in self._at_once))
 
     async def _check_models(self) -> None:
-        """Check the files of all models, on a thread, also of those that no worker has loaded yet."""
+        """Check the files of all models, on a thread, also of those that no worker has loaded yet.
+
+        Those of a Ray cluster are not here: whoever deploys them checks them.
+        """
+        if self.settings.workers.transport == "ray":
+            self.wrong_models = {}
+            return
         workers = (*self._at_once, "think", "sight") if self._keeps else self._at_once
         self.wrong_models = await asyncio.to_thread(wrong_models, self.settings, workers)
         for reason in self.wrong_models.values():
@@ -259,24 +266,22 @@ async def _over(sessions: Sequence[Session], seconds: float) -> None:
 
 def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> dict[str, Worker]:
     """The workers of the settings' profile, by name."""
-    options: dict[str, Any] = {
-        "models": str(settings.models.dir / "models"),
-        "hear": settings.hear.model_dump(),
-        "see": settings.see.model_dump(),
-        "think": settings.think.model_dump() | {"model": think.name, "remote": settings.remote.options()},
-        "embed": settings.embed.model_dump(),
-        "sight": settings.think.model_dump(),
-    }
+    if settings.workers.transport == "ray":
+        address = settings.workers.address
+        return {
+            name: RayWorker(name, engines, address, lazy=name not in at_once)
+            for name, engines in engines_of(settings).items()
+        }
     return {
         name: Worker(
             name,
-            engines,
-            {**options, **options[name]},
-            nice=NICENESS[name],
+            job.roles,
+            job.options,
+            nice=job.nice,
             lazy=name not in at_once,
             spare=name == "hear" and _keeps_spare(settings.hear.spare),
         )
-        for name, engines in engines_of(settings).items()
+        for name, job in jobs_of(settings, think).items()
     }
 
 

@@ -3,7 +3,8 @@
 In: ops with JSON values and numpy arrays, and a relative deadline. Out: results or streams of payloads, or
 CapacityError, DeadlineMissed, WorkerError.
 
-`supervisor` runs in the service, `child` in the worker process; `framing` is the wire format between them.
+`supervisor` runs in the service, `child` in the worker process; `framing` is the wire format between them,
+`lanes` has the queues of the engines. `ray_bridge` is a child that carries requests to a Ray cluster instead.
 `look_cache` deduplicates vision calls. A worker process imports this file, so it imports nothing.
 """
 

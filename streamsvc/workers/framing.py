@@ -4,8 +4,8 @@ A frame is a prefix `!II` (bytes of header, bytes of blob), a JSON header, and a
 header describes, one after the other. `payload` holds the plain values, `arrays` name, dtype, shape and bytes
 of each array.
 
-    to the worker     {"id", "kind": "call" | "stream", "role", "op", "deadline_in_s", "idle", "payload",
-                       "arrays"}
+    to the worker     {"id", "kind": "call" | "stream", "role", "op", "affinity", "deadline_in_s", "idle",
+                       "payload", "arrays"}
                       {"id", "kind": "probe", "role", "deadline_in_s"}: the engine's own tiny request
                       {"id", "kind": "cancel" | "ping"}
     from the worker   {"id", "kind": "result" | "item" | "end" | "pong", "payload", "arrays"}

@@ -15,6 +15,7 @@ from typing import Any, Self
 from streamsvc.core.errors import WorkerError
 from streamsvc.workers.framing import error_from
 
+CHILD = "streamsvc.workers.child"
 LOAD_SECONDS = 120.0  # time limit for loading the models
 # Of a worker: one thread a computation, which makes its results the same on any number of cores.
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {
@@ -29,13 +30,14 @@ class Job:
     """What a worker process is told at its start.
 
     `roles`: dotted engine module by role. `options`: passed to `load` of every module. `nice`: added to the
-    niceness of the process.
+    niceness of the process. `program`: dotted module that the process runs.
     """
 
     name: str
     roles: Mapping[str, str]
     options: Mapping[str, Any]
     nice: int
+    program: str = CHILD
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class WorkerProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "streamsvc.workers.child",
+            job.program,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, **ENVIRONMENT},

@@ -12,10 +12,9 @@ import asyncio
 import contextlib
 import itertools
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
@@ -25,7 +24,9 @@ from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.idle_gate import idle_class
 from streamsvc.core.roles import Payload, Role
 from streamsvc.workers.framing import PREFIX, error_from, pack, sizes, unpack
-from streamsvc.workers.process import Job, WorkerProcess
+from streamsvc.workers.lanes import HANG_SECONDS, LONG_BATCHES
+from streamsvc.workers.process import CHILD, Job, WorkerProcess
+from streamsvc.workers.role_client import Ask, RoleClient
 
 log = structlog.get_logger()
 _STREAM_ITEMS = 256  # unread items of one stream; more end the stream with CapacityError
@@ -33,10 +34,6 @@ _STREAM_ITEMS = 256  # unread items of one stream; more end the stream with Capa
 PING_SECONDS = 0.25  # between pings
 SILENT_SECONDS = 0.75  # without a pong: the worker is said to be silent
 FREEZE_SECONDS = 2.0  # without a pong: the worker is killed. A pong needs no model, only the process to run
-HANG_SECONDS = 20.0  # of one batch: the worker is killed
-LONG_BATCHES = {
-    "sight": 180.0
-}  # the same of a worker: one picture is ten seconds of a core that others leave it
 PROBE_SECONDS = 5.0  # without a result: a tiny inference is asked for
 RESULT_SECONDS = 10.0  # a worker whose last result is older is not ready
 # Seconds before a restart, the later ones after more short runs: at most five starts in the first minute.
@@ -57,6 +54,8 @@ class Worker:
         spare: keep a second process ready to take over.
     """
 
+    program: ClassVar[str] = CHILD  # dotted module of the process
+
     def __init__(
         self,
         name: str,
@@ -72,7 +71,7 @@ class Worker:
         self.pid: int | None = None
         self.failure: StreamsvcError | None = None  # why the last start failed
         self.options = dict(options)
-        self._job = Job(name, self.roles, self.options, nice)
+        self._job = Job(name, self.roles, self.options, nice, self.program)
         self._keeps_spare = spare
         self._spare: asyncio.Task[WorkerProcess] | None = None
         self._start_requested = asyncio.Event()
@@ -86,13 +85,14 @@ class Worker:
         self._pong = 0.0  # monotonic seconds of the last one
         self._result_at = 0.0  # monotonic seconds of the last result of an op
         self._busy = 0.0  # seconds that the oldest running batch had run at the last pong
+        self._away = False  # at the last pong: what the process passes requests on to did not answer
         self._work = WorkRate()
 
     def role(self, name: str) -> Role:
         """The client of one role of this worker."""
         if name not in self.roles:
             raise ValueError(f"worker {self.name} serves {sorted(self.roles)}, not {name}")
-        return _RoleClient(self, name)
+        return RoleClient(self.request, name)
 
     @property
     def ready(self) -> bool:
@@ -101,10 +101,13 @@ class Worker:
 
     @property
     def silent(self) -> bool:
-        """Whether the process does not answer at the moment: it has ended, freezes, or is being restarted."""
+        """Whether the models do not answer at the moment.
+
+        The process has ended, freezes, or is being restarted, or what it passes requests on to is away.
+        """
         if not self._tried.is_set():
             return False  # it has not been started
-        return not self._up.is_set() or clock.now() - self._pong > SILENT_SECONDS
+        return not self._up.is_set() or self._away or clock.now() - self._pong > SILENT_SECONDS
 
     @property
     def fresh(self) -> bool:
@@ -172,6 +175,7 @@ class Worker:
         self._writer = process.writer
         self._pong = self._result_at = clock.now()  # loading ends with an inference
         self._busy = 0.0
+        self._away = False
         self.failure = None
         reading = asyncio.create_task(self._read(process.reader))
         if self._keeps_spare:
@@ -229,7 +233,7 @@ class Worker:
         """Ask each role for a tiny inference; `fresh` tells what became of it."""
         for role in self.roles:
             with contextlib.suppress(StreamsvcError):
-                request = self.request("probe", role, "", {}, PROBE_SECONDS)
+                request = self.request(Ask("probe", role, ""), {}, PROBE_SECONDS)
                 async with contextlib.aclosing(request) as results:
                     async for _ in results:
                         pass
@@ -244,6 +248,7 @@ class Worker:
                 if header["kind"] == "pong":
                     self._pong = clock.now()
                     self._busy = payload["busy_s"]
+                    self._away = payload.get("away", False)
                     self._work.add(payload["work_s"], self._pong)
                     continue
                 if header["kind"] != "error":
@@ -278,7 +283,7 @@ class Worker:
             self._send({"id": number, "kind": "cancel"}, {})
 
     async def request(
-        self, kind: str, role: str, op: str, payload: Payload, deadline_in_s: float
+        self, ask: Ask, payload: Payload, deadline_in_s: float
     ) -> AsyncGenerator[Payload, None]:
         """Send one request and yield its results; closing the generator early cancels the work."""
         self._start_requested.set()
@@ -292,11 +297,12 @@ class Worker:
                 self._pending[number] = replies
                 header = {
                     "id": number,
-                    "kind": kind,
-                    "role": role,
-                    "op": op,
+                    "kind": ask.kind,
+                    "role": ask.role,
+                    "op": ask.op,
+                    "affinity": ask.affinity,
                     "deadline_in_s": max(0.0, deadline - clock.now()),
-                    "idle": idle_class() or kind == "probe",
+                    "idle": idle_class() or ask.kind == "probe",
                 }
                 self._send(header, payload)
         except TimeoutError:
@@ -309,7 +315,7 @@ class Worker:
                     async with asyncio.timeout_at(deadline):
                         reply, body = await replies.get()
                 except TimeoutError:
-                    raise DeadlineMissed(f"{role}.{op} did not answer in time") from None
+                    raise DeadlineMissed(f"{ask.role}.{ask.op} did not answer in time") from None
                 if reply == "error":
                     self._pending.pop(number, None)
                     raise error_from(body)
@@ -320,34 +326,6 @@ class Worker:
                     return
         finally:
             self._cancel(number)
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)  # the router keeps vectors as long as its role
-class _RoleClient:
-    """One role of one worker; implements Role."""
-
-    worker: Worker
-    name: str
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        """See Role."""
-        async with contextlib.aclosing(self._request("call", op, payload, deadline_in_s)) as items:
-            async for item in items:
-                return dict(item)
-        raise WorkerError(f"{self.name}.{op} returned no result")
-
-    async def stream(
-        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
-    ) -> AsyncIterator[Payload]:
-        """See Role."""
-        async with contextlib.aclosing(self._request("stream", op, payload, deadline_in_s)) as items:
-            async for item in items:
-                yield item
-
-    def _request(
-        self, kind: str, op: str, payload: Payload, deadline_in_s: float
-    ) -> AsyncGenerator[Payload, None]:
-        return self.worker.request(kind, self.name, op, payload, deadline_in_s)
 
 
 def _is_usable(spare: asyncio.Task[WorkerProcess]) -> bool:

@@ -124,3 +124,17 @@ def test_a_network_that_cannot_be_read_is_refused() -> None:
         assert web_address.proxy(right) == right
     with pytest.raises(ValueError, match=r"10\.0\.0\.0/99"):
         web_address.proxy("10.0.0.0/99")
+
+
+@pytest.mark.parametrize("given", ["auto", "10.0.0.1:6379", "ray-head.models.svc:6379", "[::1]:6379"])
+def test_a_ray_cluster_is_here_or_at_a_host_and_port(given: str) -> None:
+    assert web_address.ray_cluster(given) == given
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [("ray://head:10001", "no streams"), ("head", "host:port"), ("", "host:port"), ("a b:1", "host:port")],
+)
+def test_an_address_that_no_node_can_use_is_refused(wrong: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        web_address.ray_cluster(wrong)

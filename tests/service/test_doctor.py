@@ -18,6 +18,7 @@ from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
 from tests.builders.cluster import node_of, settings_of
 from tests.builders.redis_server import RedisServer
+from streamsvc.workers import ray_deployment
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
@@ -48,6 +49,22 @@ async def test_the_runtime_of_the_vision_encoder_is_named(
     monkeypatch.setattr(doctor, "vision_runtime", lambda settings: "")
     found = of(await findings(tmp_path), "vision")
     assert (found.verdict, "models pull" in found.advice) == ("warning", True)
+
+
+async def test_of_models_on_ray_only_that_ray_is_installed_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = {
+        "models": {"dir": tmp_path},
+        "think": {"model": "smollm2-135m-instruct"},
+        "workers": {"transport": "ray"},
+    }
+    for installed, verdict in ((True, "ok"), (False, "fault")):
+        monkeypatch.setattr(ray_deployment, "is_installed", lambda installed=installed: installed)
+        found = await findings(tmp_path, **groups)
+        assert of(found, "models").verdict == verdict
+        assert not {"weights", "vision", "gpu"} & {finding.check for finding in found}
+    assert "streamsvc[cluster]" in of(found, "models").advice
 
 
 @pytest.mark.usefixtures("weights")

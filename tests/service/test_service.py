@@ -22,6 +22,7 @@ from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.workers.look_cache import LookCache
+from streamsvc.workers.ray_worker import RayWorker
 from streamsvc.workers.supervisor import Worker
 from tests.builders.clips import clip
 from tests.builders.fake_service import Peer, at, serving
@@ -43,6 +44,25 @@ async def test_the_profile_remote_thinks_by_an_endpoint(tmp_path: Path) -> None:
     async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.remote"}
         assert running.roles.vlm is running.roles.think
+
+
+async def test_on_ray_the_workers_carry_requests_and_no_weights_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RayWorker, "program", "tests.fakes.ray_replicas")
+    groups = {
+        "models": {"dir": tmp_path},
+        "think": {"model": "smollm2-135m-instruct"},
+        "workers": {"transport": "ray", "address": "10.0.0.1:6379"},
+    }
+    async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
+        assert {name: type(worker) for name, worker in running.workers.items()} == dict.fromkeys(
+            ("hear", "see", "think"), RayWorker
+        )
+        assert running.workers["hear"].options == {"address": "10.0.0.1:6379", "worker": "hear"}
+        assert running.roles.embed == running.workers["see"].role("embed")
+        await running._check_models()
+        assert running.wrong_models == {}
 
 
 async def test_what_questions_are_routed_by_is_prepared_at_the_start(

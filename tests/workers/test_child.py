@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
-from streamsvc.workers import child
+from streamsvc.workers import lanes
 from tests.builders.workers import running
 
 
@@ -81,7 +81,7 @@ async def test_a_full_queue_refuses_requests() -> None:
         role = process.role("test")
         await role.call("echo", {}, deadline_in_s=30)
         results = await asyncio.gather(
-            *(role.call("sleep", {"seconds": 0.05}, deadline_in_s=30) for _ in range(child._QUEUED + 40)),
+            *(role.call("sleep", {"seconds": 0.05}, deadline_in_s=30) for _ in range(lanes.QUEUED + 40)),
             return_exceptions=True,
         )
         refused = [result for result in results if isinstance(result, CapacityError)]
@@ -97,20 +97,3 @@ def test_the_child_imports_no_settings_web_server_or_media_library() -> None:
     assert not {"pydantic", "aiortc", "av", "fastapi", "structlog", "prometheus_client"} & set(
         ended.stdout.split()
     )
-
-
-def test_idle_work_counts_only_where_other_work_runs_beside_it() -> None:
-    cpu = [1.0]  # loading the models
-    meter = child.WorkMeter(lambda: cpu[0])
-    with meter.run(idle=True):
-        cpu[0] += 10.0
-        with meter.run(idle=False):
-            cpu[0] += 2.0
-        cpu[0] += 10.0
-    assert meter.seconds == 3.0
-    with meter.run(idle=False):
-        cpu[0] += 4.0
-        assert meter.seconds == 7.0, "while it runs too"
-    with meter.run(idle=True):
-        cpu[0] += 10.0
-        assert meter.seconds == 7.0

@@ -1,0 +1,163 @@
+"""Models on a real Ray Serve on this machine: calls, streams, affinity, death, no text in its logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
+from streamsvc.core.roles import Role
+from streamsvc.workers import ray_deployment
+from streamsvc.workers.process import Job
+from streamsvc.workers.ray_deployment import Scale
+from streamsvc.workers.ray_worker import RayWorker
+from tests.builders import ray_cluster
+from tests.builders.ray_cluster import ENGINE, Cluster
+
+with_ray = [
+    pytest.mark.skipif(ray_cluster.missing is not None, reason=str(ray_cluster.missing)),
+    pytest.mark.slow,
+    pytest.mark.timeout(300),  # on a busy machine Ray takes minutes to start
+]
+SECRET = "the user said something"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One cluster for all tests here; afterwards none of its processes is left."""
+    with ray_cluster.running_cluster() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def worker_of(cluster: Cluster, name: str) -> AsyncIterator[tuple[RayWorker, Role]]:
+    worker = RayWorker(name, {name: ENGINE}, cluster.address)
+    task = asyncio.create_task(worker.run())
+    try:
+        await worker.wait_ready()
+        yield worker, worker.role(name)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class TestOnRay:
+    pytestmark = with_ray
+
+    async def test_calls_streams_errors_and_deadlines_are_as_those_of_a_process(
+        self, cluster: Cluster
+    ) -> None:
+        async with worker_of(cluster, "test") as (worker, role):
+            samples = np.arange(80_000, dtype=np.float32)  # goes through shared memory
+            result = await role.call("echo", {"text": SECRET, "samples": samples}, deadline_in_s=30)
+            assert result["text"] == SECRET
+            assert np.array_equal(result["samples"], samples)
+            items = [item["n"] async for item in role.stream("count", {"to": 100}, deadline_in_s=30)]
+            assert items == [*range(100)]
+            with pytest.raises(WorkerError, match="the engine failed with ValueError"):
+                await role.call("fail", {"text": SECRET}, deadline_in_s=30)
+            with pytest.raises(DeadlineMissed):
+                await role.call("sleep", {"seconds": 3.0}, deadline_in_s=0.3)
+            await role.call("log", {"text": SECRET}, deadline_in_s=30)
+            assert worker.fresh
+            assert not worker.silent
+
+    async def test_a_stream_that_is_left_frees_its_lane(self, cluster: Cluster) -> None:
+        async with worker_of(cluster, "think") as (_, role):
+            for _ in range(3):  # of one session, so at one replica, whose lane has one thread
+                endless = {"to": 10_000_000, "pause": 0.01, "text": SECRET}
+                stream = role.stream("count", endless, deadline_in_s=60, affinity="s")
+                async with contextlib.aclosing(stream):  # type: ignore[type-var]
+                    await anext(stream)
+            again = role.stream("count", {"to": 2}, deadline_in_s=10, affinity="s")
+            assert [item["n"] async for item in again] == [0, 1]
+
+    async def test_a_session_stays_at_one_replica_and_sessions_use_all(self, cluster: Cluster) -> None:
+        async with worker_of(cluster, "think") as (_, role):
+            at: dict[str, set[int]] = {}
+            for _ in range(3):
+                for name in map(str, range(12)):
+                    result = await role.call("echo", {}, deadline_in_s=30, affinity=name)
+                    at.setdefault(name, set()).add(result["pid"])
+            assert all(len(pids) == 1 for pids in at.values())
+            assert len(set.union(*at.values())) == 2
+
+    async def test_a_replica_that_dies_costs_time_and_no_call(self, cluster: Cluster) -> None:
+        async with worker_of(cluster, "think") as (_, role):
+            pids = {}
+            for name in map(str, range(12)):
+                pids[name] = (await role.call("echo", {}, deadline_in_s=30, affinity=name))["pid"]
+            victim = pids["0"]
+            running = asyncio.create_task(
+                role.call("sleep", {"seconds": 1.0}, deadline_in_s=60, affinity="0")
+            )
+            begun = role.stream("count", {"to": 10_000, "pause": 0.01}, deadline_in_s=60, affinity="0")
+            await anext(begun)
+            os.kill(victim, signal.SIGKILL)
+            assert (await running)["pid"] != victim
+            with pytest.raises(WorkerError) as lost:
+                async for _ in begun:
+                    pass
+            assert lost.value.retryable
+            for name, pid in pids.items():
+                now = (await role.call("echo", {}, deadline_in_s=60, affinity=name))["pid"]
+                assert now != victim
+                assert pid == victim or now == pid, "the sessions of the other replica stay there"
+
+    async def test_no_log_of_ray_holds_what_was_said(self, cluster: Cluster) -> None:
+        async with worker_of(cluster, "test") as (_, role):
+            with pytest.raises(WorkerError):
+                await role.call("fail", {"text": SECRET}, deadline_in_s=30)
+        written = cluster.logs()
+        assert "a library logged" in written or "worker" in written  # they are the right files
+        assert SECRET not in written
+        assert "the user said a secret" not in written  # by worker_engine's `fail`
+
+    async def test_what_is_not_deployed_is_named_with_the_command(self, cluster: Cluster) -> None:
+        worker = RayWorker("other", {"other": ENGINE}, cluster.address)
+        task = asyncio.create_task(worker.run())
+        try:
+            with pytest.raises(WorkerError, match=r"streamsvc-other is not deployed.*cluster serve-models"):
+                await worker.wait_ready()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def test_ray_reports_nothing_and_has_no_dashboard(self, cluster: Cluster) -> None:
+        programs = [" ".join(process.cmdline()) for process in cluster.processes()]
+        assert programs
+        assert not any("UsageStatsHead" in program for program in programs)
+        for process in cluster.processes():
+            assert process.environ().get("RAY_USAGE_STATS_ENABLED") == "0"
+
+
+@pytest.mark.skipif(ray_cluster.missing is not None, reason=str(ray_cluster.missing))
+def test_a_deployment_has_the_scale_of_its_settings_and_affinity_where_keys_and_values_are_kept() -> None:
+    for name, router in (("think", "ConsistentHashRouter"), ("hear", "PowerOfTwoChoicesRequestRouter")):
+        made: Any = ray_deployment.application(
+            Job(name, {name: ENGINE}, {}, 0), Scale(2, 5, 3.0, cores=2.0, gpus=0.5)
+        )
+        deployment = made._bound_deployment
+        config = deployment._deployment_config
+        scaling = config.autoscaling_config
+        assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 3.0)
+        assert deployment.ray_actor_options["num_cpus"] == 2.0
+        assert deployment.ray_actor_options["num_gpus"] == 0.5
+        variables = deployment.ray_actor_options["runtime_env"]["env_vars"]
+        assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert str(config.request_router_config.request_router_class).rpartition(".")[2].endswith(router)
+        assert config.max_queued_requests == ray_deployment.QUEUED
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"streamsvc\[cluster\]"):
+        ray_deployment.connect("auto")
