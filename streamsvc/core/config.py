@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from streamsvc.core import web_address
+from streamsvc.core.cluster_config import Cluster as Cluster
 from streamsvc.core.errors import ConfigError
 from streamsvc.core.media_config import Group as Group
 from streamsvc.core.media_config import Ingest as Ingest
@@ -269,6 +270,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     store: Store = Store()
     models: Models = Models()
+    cluster: Cluster = Cluster()
 
     @classmethod
     def settings_customise_sources(

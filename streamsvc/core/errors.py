@@ -19,6 +19,7 @@
     |-- CapacityError          503, retryable, with Retry-After
     |-- ModelMissing           503: a model file is missing or broken; the message says how to get it
     |-- WorkerError            503, retryable: a worker died, hung or refused
+    |-- ClusterUnavailable     503, retryable: Redis, which the nodes share, does not answer
     |-- Cancelled              409: the client cancelled the request
     `-- DeadlineMissed         504, retryable: the deadline passed before the work was done
 
@@ -229,6 +230,15 @@ class WorkerError(StreamsvcError):
 
     code = "worker_failed"
     status = 503
+    retryable = True
+
+
+class ClusterUnavailable(StreamsvcError):
+    """Redis, which the nodes of the cluster share, does not answer."""
+
+    code = "cluster_unavailable"
+    status = 503
+    close_code = 1013
     retryable = True
 
 

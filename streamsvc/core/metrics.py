@@ -162,6 +162,36 @@ retention_sweeps = Counter(
     "Times that ended sessions were looked through for erasing.",
     registry=REGISTRY,
 )
+cluster_redis_up = Gauge(
+    "streamsvc_cluster_redis_up",
+    "1 where the Redis of the cluster answers this node, else 0: failover is off. Without a cluster 0.",
+    registry=REGISTRY,
+)
+cluster_nodes = Gauge(
+    "streamsvc_cluster_nodes", "Nodes of the cluster that live, as this one sees them.", registry=REGISTRY
+)
+cluster_events_waiting = Gauge(
+    "streamsvc_cluster_events_waiting",
+    "Durable events stored at this node that wait to be copied to Redis.",
+    registry=REGISTRY,
+)
+cluster_dropped = Counter(
+    "streamsvc_cluster_dropped",
+    "What was not passed on to other nodes, by kind: thumbnail or ephemeral (events).",
+    ["kind"],
+    registry=REGISTRY,
+)
+cluster_fenced = Counter(
+    "streamsvc_cluster_fenced",
+    "Sessions that this node has ended because another node owns them.",
+    registry=REGISTRY,
+)
+cluster_takeovers = Counter(
+    "streamsvc_cluster_takeovers",
+    "Sessions of other nodes that went on at this one, by epoch: kept or new (events may be missing).",
+    ["epoch"],
+    registry=REGISTRY,
+)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 # Memory, processor time, start time, open descriptors and their limit.
 ProcessCollector(namespace="streamsvc", registry=REGISTRY)
