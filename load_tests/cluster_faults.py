@@ -103,7 +103,7 @@ class Faults:
             self._note("socket", time.monotonic(), session=session, subscriber=number)
 
     async def node(self, *, restart_redis: bool = False) -> None:
-        """Kill a node that has a publisher, wait until its publishers are captioned elsewhere, start it again.
+        """Kill a node that has a publisher, wait for it elsewhere, and start the node again.
 
         Args:
             restart_redis: Redis is away now, and is started again a second after the kill.
