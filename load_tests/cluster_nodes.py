@@ -9,16 +9,41 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from load_tests import publish_server
 from load_tests.serve_process import KEY, Serve, environment
+from streamsvc.cluster import scripts
+from streamsvc.cluster.records import Claim
+from streamsvc.cluster.registry import Registry, Renewed
+from streamsvc.cluster.shared_log import Call, SharedLog
 
 SECRET = "a secret that nodes of load tests share"
 UNSHARED = ("-c", "from load_tests.cluster_nodes import serve_unshared; serve_unshared()")
 START_SECONDS = 20.0
 REDIS = "redis-server"
+
+
+def serve_unshared() -> None:
+    """The command line with a shared log that tells that it took every event, and takes none."""
+    write, renew = SharedLog.write, Registry.renew
+
+    async def write_no_event(log: SharedLog, calls: Sequence[Call]) -> int:
+        others = [call for call in calls if call[0] is not scripts.APPEND]
+        newest = await write(log, others) if others else 0
+        for script, _, arguments in calls:
+            if script is scripts.APPEND:
+                newest = int(arguments[-4])  # seq of the last row
+        return newest
+
+    async def renew_as_whole(registry: Registry, claims: Sequence[Claim]) -> list[Renewed]:
+        return [replace(one, seq=2**53) for one in await renew(registry, claims)]
+
+    SharedLog.write = write_no_event  # type: ignore[method-assign]
+    Registry.renew = renew_as_whole  # type: ignore[method-assign]
+    publish_server.serve_tones()
 
 
 def missing() -> str:
