@@ -153,7 +153,8 @@ class ClusterNode:
         self, session: str, facts: Mapping[str, str], claim: Claim | None = None, seq: int = 0
     ) -> SessionCopy:
         """The way of a session of this node to Redis; arguments as of SessionCopy."""
-        copy = SessionCopy(session, self._tools, {**facts, "node": self.name}, claim, seq)
+        mine = {"node": self.name, "address": self.settings.advertise, "behind": ""}
+        copy = SessionCopy(session, self._tools, {**facts, **mine}, claim, seq)
         self._copies[session] = copy
         return copy
 

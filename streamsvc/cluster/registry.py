@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from streamsvc.cluster import scripts
 from streamsvc.cluster.records import Claim, NodeRecord, Owner
-from streamsvc.cluster.redis_client import Argument, RedisClient, items, number, text
+from streamsvc.cluster.redis_client import Argument, RedisClient, Reply, items, number, text
 from streamsvc.core.cluster_config import Cluster
 
 SHORTEST_KEPT = 60.0  # seconds that Redis keeps a session at least, whatever the retention
-FORGOTTEN = 3600.0  # seconds after which a node that is gone leaves the set of names
+FORGOTTEN = 3600.0  # seconds after which a node that is gone is forgotten
 _PARTS = ("meta", "log", "followed", "frames", "frame_times", "questions")  # of a session, in RENEW's order
 
 
@@ -52,37 +52,35 @@ class Registry:
 
     async def join(self, record: NodeRecord) -> bool:
         """Tell that this node lives, for one lease; False: another process has its name."""
-        keys = [self._redis.key("node", record.name)]
-        joined = await self._redis.script(
-            scripts.JOIN, keys, [record.instance, record.to_json(), self.lease_ms]
-        )
-        if joined:
-            await self._redis.run("ZADD", self._redis.key("nodes"), await self.now(), record.name)
-        return bool(joined)
+        arguments = [record.name, record.instance, record.to_json(), self.lease_ms]
+        return bool(await self._redis.script(scripts.JOIN, [self._redis.key("nodes")], arguments))
 
     async def leave(self, record: NodeRecord) -> None:
         """Tell that this node goes, at once."""
-        await self._redis.script(scripts.LEAVE, [self._redis.key("node", record.name)], [record.instance])
+        keys = [self._redis.key("nodes")]
+        await self._redis.script(scripts.LEAVE, keys, [record.name, record.instance])
 
     async def nodes(self) -> list[NodeRecord]:
-        """The nodes that live, by name."""
-        names = [
-            text(name) for name in items(await self._redis.run("ZRANGE", self._redis.key("nodes"), 0, -1))
-        ]
-        if not names:
-            return []
-        oldest = await self.now() - round(FORGOTTEN * 1000)
-        await self._redis.run("ZREMRANGEBYSCORE", self._redis.key("nodes"), "-inf", oldest)
-        found = await self._redis.pipeline([("GET", self._redis.key("node", name)) for name in names])
-        return sorted(
-            (NodeRecord.from_json(text(record)) for record in found if record is not None),
-            key=lambda record: record.name,
-        )
+        """The nodes that live, by name. Raises ValueError, TypeError too: a record is not ours."""
+        key = self._redis.key("nodes")
+        found, time = await self._redis.pipeline([("HGETALL", key), ("TIME",)])
+        now = _milliseconds(time)
+        living: list[NodeRecord] = []
+        forgotten: list[str] = []
+        told = [text(part) for part in items(found)]
+        for name, value in zip(told[::2], told[1::2], strict=True):
+            beat, _, record = value.partition(" ")
+            if now - int(beat) < self.lease_ms:
+                living.append(NodeRecord.from_json(record))
+            elif now - int(beat) > FORGOTTEN * 1000:
+                forgotten.append(name)
+        if forgotten:
+            await self._redis.run("HDEL", key, *forgotten)
+        return sorted(living, key=lambda record: record.name)
 
     async def now(self) -> int:
         """Redis' time, in milliseconds: the one that all nodes share."""
-        seconds, micros = items(await self._redis.run("TIME"))
-        return number(seconds) * 1000 + number(micros) // 1000
+        return _milliseconds(await self._redis.run("TIME"))
 
     async def look_at_redis(self) -> bool:
         """Learn which process Redis is; returns whether it is another one than before."""
@@ -145,3 +143,8 @@ class Registry:
         found = await self._redis.pipeline([("GET", self._redis.of(one, "owner")) for one in sessions])
         owners = {one: Owner.parse(text(value).encode()) for one, value in zip(sessions, found, strict=True)}
         return {one: owner for one, owner in owners.items() if owner is not None}
+
+
+def _milliseconds(time: Reply) -> int:
+    seconds, micros = items(time)
+    return number(seconds) * 1000 + number(micros) // 1000

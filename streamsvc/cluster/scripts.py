@@ -143,17 +143,26 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 0
 """)
 
-# KEYS record of a node; ARGV instance, record, lease ms. Returns 0 where another process has the name.
-JOIN = Script("""
-local found = redis.call('GET', KEYS[1])
-if found and cjson.decode(found)['instance'] ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+# KEYS nodes; ARGV name, instance, record, lease ms. Returns 0 where another process has the name. A record
+# stands behind the time of its heartbeat, in Redis' milliseconds.
+JOIN = Script(
+    _NOW
+    + """
+local found = redis.call('HGET', KEYS[1], ARGV[1])
+if found then
+  local beat, record = string.match(found, '^(%d+) (.*)$')
+  local lives = now - tonumber(beat) < tonumber(ARGV[4])
+  if lives and cjson.decode(record)['instance'] ~= ARGV[2] then return 0 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[3])
 return 1
-""")
+"""
+)
 
-# KEYS record of a node; ARGV instance.
+# KEYS nodes; ARGV name, instance.
 LEAVE = Script("""
-local found = redis.call('GET', KEYS[1])
-if found and cjson.decode(found)['instance'] == ARGV[1] then redis.call('DEL', KEYS[1]) end
+local found = redis.call('HGET', KEYS[1], ARGV[1])
+local record = found and string.match(found, '^%d+ (.*)$')
+if record and cjson.decode(record)['instance'] == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
 return 0
 """)

@@ -10,6 +10,7 @@ the next of them is written, which waits for Redis for a bounded time in the tas
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -111,8 +112,10 @@ class SessionCopy:
         except ClusterUnavailable:
             self._tools.contact.lost()
             self._fall_behind()
-        except TimeoutError:  # this process may be as slow as Redis: its next heartbeat tells
+        except TimeoutError:  # this process may be as slow as Redis: the next heartbeat tells
             self._fall_behind()
+            if self.claim is not None and not self._told:
+                self._tools.spawn(self._warn())
         except Hole as hole:
             self._lost_data(hole)
         except Fenced:
@@ -192,6 +195,11 @@ class SessionCopy:
         if not self.waiting and not self._pending.facts_wait:  # nothing has come meanwhile
             self.behind = False
             self._tools.contact.behind.pop(self.session, None)
+
+    async def _warn(self) -> None:
+        """Tell at once that events are shown without Redis: this node may die before it has caught up."""
+        with contextlib.suppress(ClusterUnavailable, Fenced):
+            await self._tell_behind("1")
 
     async def _tell_behind(self, value: str) -> None:
         """Let a node that takes over know that Redis lacks what was shown."""

@@ -19,11 +19,12 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Cluster(Group):
     """Nodes that share a Redis: any of them answers for the sessions of all. Needs the extra "cluster"."""
 
-    # "redis://host:6379/0"; with a password better from the environment: STREAMSVC_CLUSTER__URL; not set: alone
+    # "redis://host:6379/0", a password better in the environment (STREAMSVC_CLUSTER__URL); not set: alone
     url: SecretStr | None = None
     node: str = ""  # name of this node, unlike any other's; "": made once and kept in the data folder
     advertise: str = ""  # where clients and other nodes reach this one: "http://10.0.0.5:8080"
-    secret: Annotated[SecretStr, Field(min_length=16)] | None = None  # the same at all nodes; signs between them
+    # the same at all nodes, which sign with it what they tell each other: STREAMSVC_CLUSTER__SECRET
+    secret: Annotated[SecretStr, Field(min_length=16)] | None = None
     prefix: str = "streamsvc"  # of all keys in Redis
     lease_seconds: float = Field(4.0, ge=0.2)  # without a heartbeat, after which a node counts as dead
     heartbeat_seconds: float = Field(1.0, ge=0.05)  # between two heartbeats; at most half of the lease
@@ -43,7 +44,7 @@ class Cluster(Group):
         except ValueError:
             named = False
         if not named or parts.scheme not in SCHEMES:
-            raise ValueError('must be an address of Redis, as "redis://host:6379/0"')  # it may hold a password
+            raise ValueError('must be an address of Redis, as "redis://host:6379/0"')  # and tells no password
         return SecretStr(plain)
 
     @field_validator("advertise")

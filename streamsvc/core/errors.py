@@ -20,6 +20,7 @@
     |-- ModelMissing           503: a model file is missing or broken; the message says how to get it
     |-- WorkerError            503, retryable: a worker died, hung or refused
     |-- ClusterUnavailable     503, retryable: Redis, which the nodes share, does not answer
+    |-- Redirected             307: another node of the cluster does it
     |-- Cancelled              409: the client cancelled the request
     `-- DeadlineMissed         504, retryable: the deadline passed before the work was done
 
@@ -240,6 +241,23 @@ class ClusterUnavailable(StreamsvcError):
     status = 503
     close_code = 1013
     retryable = True
+
+
+class Redirected(StreamsvcError):
+    """Another node of the cluster does it. `location`: where; it may hold a ticket, so it is not logged."""
+
+    type = "redirect"
+    code = "another_node"
+    status = 307
+    retryable = True
+
+    def __init__(self, message: str, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+    def headers(self) -> dict[str, str]:
+        """HTTP headers that belong to the status."""
+        return super().headers() | {"Location": self.location}
 
 
 class Cancelled(StreamsvcError):

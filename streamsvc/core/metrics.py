@@ -192,6 +192,16 @@ cluster_takeovers = Counter(
     ["epoch"],
     registry=REGISTRY,
 )
+cluster_followed = Gauge(
+    "streamsvc_cluster_sessions_followed",
+    "Sessions of other nodes that are read at this one.",
+    registry=REGISTRY,
+)
+cluster_redirects = Counter(
+    "streamsvc_cluster_redirects",
+    "Publishers that were sent to another node, by 307 with a ticket.",
+    registry=REGISTRY,
+)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 # Memory, processor time, start time, open descriptors and their limit.
 ProcessCollector(namespace="streamsvc", registry=REGISTRY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -72,3 +73,30 @@ class SessionOptions:
     lossless: bool = False
     stored: bool = True
     record: bool | None = None
+
+    def to_json(self) -> str:
+        """What another node needs to go on with a session that is published to."""
+        speech = self.speech
+        told = {
+            "language": speech.language,
+            "vocabulary": list(speech.vocabulary),
+            "hangover": speech.hangover,
+            "translate": speech.translate,
+            "replace": dict(speech.replace),
+            "enabled": self.vision.enabled,
+            "adapter": self.vision.adapter,
+        }
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> SessionOptions:
+        """The options that `to_json` told. Raises ValueError, KeyError, TypeError: these are none."""
+        told = json.loads(text)
+        speech = SpeechOptions(
+            language=told["language"],
+            vocabulary=tuple(told["vocabulary"]),
+            hangover=told["hangover"],
+            translate=told["translate"],
+            replace=dict(told["replace"]),
+        )
+        return cls(speech, VisionOptions(enabled=told["enabled"], adapter=told["adapter"]))

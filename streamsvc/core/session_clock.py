@@ -55,3 +55,9 @@ class SessionClock:
         self._created = self.zero
         self._newest = seconds
         self.end()
+
+    def resume(self, started_utc: datetime) -> None:
+        """Go on with a session that another node has begun: by the wall clocks, which must agree."""
+        self.started_utc = started_utc
+        self.zero = clock.now() - max(0.0, (clock.utc() - started_utc).total_seconds())
+        self._created = self.zero

@@ -1,4 +1,4 @@
-"""Writes the durable events of one session to its store, and keeps what the disk does not take."""
+"""Writes the durable events of one session to its store, keeps what the disk does not take, and shares it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,51 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import astuple
+from typing import Any, Protocol
 
 import structlog
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import StreamsvcError
-from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.store import FAILURES, Store, StoredQuestion
 from streamsvc.events.subscription import Entry
 
 log = structlog.get_logger()
 Row = tuple[int, str, str | None, str]  # seq, type, audience, JSON text, as the store has it
+
+
+class RowSource(Protocol):
+    """What one session has stored."""
+
+    async def rows(self, after: int, limit: int) -> list[Row]:
+        """Durable rows with seq > `after`, in order, at most `limit`."""
+        ...
+
+
+class SharedCopy(Protocol):
+    """Where a session is copied for the other nodes of a cluster (`cluster.session_copy`). Raises nothing."""
+
+    def begin(self, source: RowSource) -> None:
+        """Copy what `source` has, from now on."""
+
+    async def write(self, rows: Sequence[Row]) -> None:
+        """Copy durable rows before they are shown, in a bounded time."""
+
+    def show(self, row: Row) -> None:
+        """Pass on an ephemeral row (seq 0). Does not wait."""
+
+    def put_frame(self, at: float, jpeg: bytes) -> None:
+        """Copy a thumbnail. Does not wait."""
+
+    def put_question(self, asked: tuple[str, str, str, str | None, str]) -> None:
+        """Copy the fields of a StoredQuestion. Does not wait."""
+
+    def put_facts(self, **values: str) -> None:
+        """Copy facts about the session. Does not wait."""
+
+    async def end(self) -> None:
+        """Copy the rest, in a bounded time: the session has ended here."""
 
 
 class EventWriter:
@@ -37,6 +71,7 @@ class EventWriter:
         self._store = store
         self._tell = tell
         self._failing = False  # the last write failed
+        self._copy: SharedCopy | None = None
 
     def write_now(self, entry: Entry) -> None:
         """Store an event before anybody sees it, so that none that was seen is lost with this process.
@@ -51,6 +86,56 @@ class EventWriter:
                 self._failing = False
                 return
         self.unwritten.append(entry)
+
+    def share(self, copy: SharedCopy) -> None:
+        """Copy what is written to other nodes, from now on."""
+        self._copy = copy
+        copy.begin(self)
+
+    async def commit(self, entries: Sequence[Entry]) -> None:
+        """Store events that are shown once this returns: here where they wait for the disk, and elsewhere."""
+        if self._store.waits:
+            await self.write_group(entries)
+        if self._copy is not None:
+            await self._copy.write([_row(entry) for entry in entries])
+
+    def show(self, entry: Entry) -> None:
+        """Pass an ephemeral event on to other nodes."""
+        if self._copy is not None:
+            self._copy.show(_row(entry))
+
+    async def rows(self, after: int, limit: int) -> list[Row]:
+        """Durable rows with seq > `after`, in order, at most `limit`; none: there are none, or no disk."""
+        waiting = list(self.unwritten)
+        with contextlib.suppress(*FAILURES):
+            if rows := await asyncio.to_thread(self._store.read, after, 1 << 62, limit):
+                return rows
+        return [_row(entry) for entry in waiting if (entry.seq or 0) > after][:limit]
+
+    async def put_frame(self, at: float, jpeg: bytes) -> None:
+        """Store a thumbnail; a first failure is told."""
+        if await self.write(self._store.put_frame, at, jpeg) and self._copy is not None:
+            self._copy.put_frame(at, jpeg)
+
+    def put_question(self, asked: StoredQuestion) -> None:
+        """Keep a question, before its answer is published; what the disk does not take is told with that."""
+        with contextlib.suppress(*FAILURES):
+            self._store.put_question(asked)
+        if self._copy is not None:
+            self._copy.put_question(astuple(asked))
+
+    def put_facts(self, **values: str) -> None:
+        """Let other nodes know facts about the session."""
+        if self._copy is not None:
+            self._copy.put_facts(**values)
+
+    async def put_end(self, **values: str) -> None:
+        """Store the facts of the session's end: nothing but late answers follows."""
+        with contextlib.suppress(*FAILURES):
+            await asyncio.to_thread(self._store.put_meta, **values)
+        if self._copy is not None:
+            self._copy.put_facts(**values)
+            await self._copy.end()
 
     async def write_group(self, entries: Sequence[Entry]) -> None:
         """Store events that wait for the disk; what it does not take waits for `flush`."""

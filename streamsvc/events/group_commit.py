@@ -1,4 +1,4 @@
-"""Events that wait for the disk: stored in groups, then shown, in their order."""
+"""Events that wait for the disk, or for other nodes: stored in groups, then shown, in their order."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ class GroupCommit:
     Args:
         store: stores a group, on a thread; never raises but when it is cancelled.
         show: takes each event once it is stored.
+        gather: seconds in which events gather; 0: those that come while the ones before are stored.
     """
 
     def __init__(
-        self, store: Callable[[Sequence[Entry]], Awaitable[None]], show: Callable[[Entry], None]
+        self,
+        store: Callable[[Sequence[Entry]], Awaitable[None]],
+        show: Callable[[Entry], None],
+        gather: float = GROUP_SECONDS,
     ) -> None:
         self._store = store
         self._show = show
+        self._gather = gather
         self._waiting: deque[tuple[float, Entry]] = deque()  # each with the monotonic second of its coming
         self._task: asyncio.Task[None] | None = None
 
@@ -48,7 +53,8 @@ class GroupCommit:
 
     async def _run(self) -> None:
         while self._waiting:
-            await clock.sleep(GROUP_SECONDS)
+            if self._gather:
+                await clock.sleep(self._gather)
             group = list(self._waiting)
             await self._store([entry for _, entry in group if entry.seq is not None])
             stored = clock.now()

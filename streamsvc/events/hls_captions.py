@@ -92,6 +92,11 @@ class OpenSpeech:
                 self._open = unit
 
     @property
+    def speaking(self) -> bool:
+        """Whether an utterance is under way."""
+        return self._since is not None
+
+    @property
     def language(self) -> str:
         """Of the open cue; "": there is none."""
         return self._open.language if self._open is not None else ""

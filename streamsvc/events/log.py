@@ -17,15 +17,15 @@ import structlog
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
-from streamsvc.core.errors import CapacityError
+from streamsvc.core.errors import CapacityError, StreamsvcError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Event, Stages
-from streamsvc.events.event_writer import EventWriter, Row
+from streamsvc.events.event_writer import EventWriter, Row, SharedCopy
 from streamsvc.events.group_commit import GroupCommit
 from streamsvc.events.schema import DURABLE, EVENTS, VERSION
-from streamsvc.events.store import Store
+from streamsvc.events.store import Store, StoredQuestion
 from streamsvc.events.subscription import Entry, SharedTexts, Subscription
 
 log = structlog.get_logger()
@@ -56,16 +56,28 @@ class EventLog:
         self._tape = tape
         self._tail: deque[Entry] = deque(maxlen=_TAIL)
         self._writer = EventWriter(session, store, lambda body: self.emit("error", body))
-        self._group = GroupCommit(self._writer.write_group, self._show) if store.waits else None
+        self._group = GroupCommit(self._writer.commit, self._show) if store.waits else None
         self._shown = 0  # seq of the last durable event that anybody has seen
         self._ephemerals = 0
         self._subscribers: dict[Subscription, str] = {}  # each with whose it is
         self._texts = SharedTexts()
         self._ended = False
 
-    def resume(self, epoch: str, seq: int) -> None:
-        """Go on as the log of a session that has ended: what the store holds can be read again."""
-        self.epoch, self.seq, self._shown, self._ended = epoch, seq, seq, True
+    def resume(self, epoch: str, seq: int, *, ended: bool = True) -> None:
+        """Go on as the log whose events the store holds, such as that of a session that has `ended`."""
+        self.epoch, self.seq, self._shown, self._ended = epoch, seq, seq, ended
+
+    def share(self, copy: SharedCopy) -> None:
+        """Copy all of it to other nodes, before anything is published; each event before it is shown."""
+        self._writer.share(copy)
+        if self._group is None:
+            self._group = GroupCommit(self._writer.commit, self._show, gather=0)
+
+    def take(self, entry: Entry, epoch: str) -> None:
+        """Show an event that another node has published; the store has it already, where it is durable."""
+        if entry.seq is not None:
+            self.epoch, self.seq = epoch, entry.seq
+        self._show(entry)
 
     # --- publishing ---
 
@@ -121,18 +133,20 @@ class EventLog:
             metrics.stage_latency.labels(stage).observe(part)
         entry = Entry(event.seq, kind, audience, _text(event))
         self._tape.note("event", entry.text)
+        if durable and not self._store.waits:
+            self._writer.write_now(entry)
         if self._group is not None:
             self._group.put(entry)
-            return event
-        if durable:
-            self._writer.write_now(entry)
-        self._show(entry)
+        else:
+            self._show(entry)
         return event
 
     def _show(self, entry: Entry) -> None:
         if entry.seq is not None:
             self._tail.append(entry)
             self._shown = entry.seq
+        else:
+            self._writer.show(entry)
         for subscriber in self._subscribers:
             subscriber.offer(entry)
 
@@ -221,7 +235,19 @@ class EventLog:
 
         A failure is reported as an event, and the stream goes on without it.
         """
-        await self._writer.write(self._store.put_frame, at, jpeg)
+        await self._writer.put_frame(at, jpeg)
+
+    def put_question(self, asked: StoredQuestion) -> None:
+        """Store a question, before its answer is published."""
+        self._writer.put_question(asked)
+
+    def put_facts(self, **values: str) -> None:
+        """Let other nodes know facts about the session."""
+        self._writer.put_facts(**values)
+
+    async def put_end(self, **values: str) -> None:
+        """Store the facts of the session's end, after `end`."""
+        await self._writer.put_end(**values)
 
     async def end(self) -> None:
         """Write the rest, and let every subscriber have what waits, whether it could be written or not."""
@@ -238,6 +264,11 @@ class EventLog:
         """End the lasting subscriptions too: nothing is published any more."""
         for subscriber in self._subscribers:
             subscriber.end()
+
+    def cut(self, error: StreamsvcError) -> None:
+        """End all subscriptions with an error: the session goes on elsewhere, where they may resume."""
+        for subscriber in list(self._subscribers):
+            subscriber.fail(error)
 
     # --- events for one subscriber ---
 

@@ -64,19 +64,29 @@ def last_change(folder: Path) -> datetime:
 
 
 def _seen(store: Store, folder: Path, changed: datetime) -> StoredSession:
+    found = described(store, folder, changed)
+    if "ended_utc" in store.meta():
+        return found
+    if store.newest("session.closed") is None:
+        store.append([closed_row(folder.name, found.epoch, found.seq + 1, found.seconds, INTERRUPTED)])
+    store.put_meta(ended_utc=clock.stamp(found.ended_utc), seconds=str(found.seconds))
+    return described(store, folder, changed)
+
+
+def described(store: Store, folder: Path, changed: datetime) -> StoredSession:
+    """What a store tells of a session in this folder that has ended, or would have at `changed`.
+
+    Raises:
+        As `look`.
+    """
     meta = store.meta()
     newest = store.newest()
     seq = newest[0] if newest else 0
-    epoch = _read(newest[1])["epoch"] if newest else secrets.token_hex(4)
+    epoch = meta.get("epoch") or (_read(newest[1])["epoch"] if newest else secrets.token_hex(4))
     created = _newest(store, "session.created")
     started = meta.get("started_utc") or created.get("started_utc")
     seconds = float(meta["seconds"]) if "seconds" in meta else _length(store)
     ended = datetime.fromisoformat(meta["ended_utc"]) if "ended_utc" in meta else changed
-    if "ended_utc" not in meta:
-        if store.newest("session.closed") is None:
-            seq += 1
-            store.append([closed_row(folder.name, epoch, seq, seconds, INTERRUPTED)])
-        store.put_meta(ended_utc=clock.stamp(ended), seconds=str(seconds))
     told = _newest(store, "session.created", "session.updated")
     title = store.first_title()
     return StoredSession(

@@ -26,7 +26,7 @@ import streamsvc
 from streamsvc.core import metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.error_response import error_response
-from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError
+from streamsvc.core.errors import ClusterUnavailable, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
 from streamsvc.service import (
@@ -36,6 +36,8 @@ from streamsvc.service import (
     health,
     hls_routes,
     hook_routes,
+    node_routes,
+    owner_routes,
     page_routes,
     question_routes,
     rights,
@@ -48,7 +50,9 @@ from streamsvc.service.compat import routes as compat_routes
 from streamsvc.service.compat.websocket import deny
 from streamsvc.service.cors import Cors
 from streamsvc.service.engine_table import think_model
+from streamsvc.service.forwarding import Relayed
 from streamsvc.service.http_server import ACCEPTED_AT_ONCE, Connections, protocol_with
+from streamsvc.service.node_requests import NodeRequests
 from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.refusal_log import RefusalLog, route_of
@@ -96,6 +100,8 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
     app.state.service = service
     server = service.settings.server
     parts = (
+        owner_routes.router(service),
+        node_routes.router(service),
         session_routes.router(service),
         event_routes.router(service),
         subtitle_routes.router(service),
@@ -110,7 +116,8 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         watch_routes.router(service.sessions.open, service.auth, service.started),
     )
     for part in parts:
-        app.include_router(part, dependencies=[Depends(rights.checked(service.auth))])
+        checks = [Depends(rights.checked(service.auth)), Depends(owner_routes.at_owner(service))]
+        app.include_router(part, dependencies=checks)
     app.include_router(compat_routes.router(service))  # tells refusals in other people's words
     page_routes.mount(app, server)
     if unknown := rights.unnamed(app.routes):
@@ -141,6 +148,14 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
     app.add_middleware(TokenLifetime, auth=service.auth)
     app.add_middleware(SlowReaders, seconds=service.settings.limits.subscriber_seconds)
     app.add_middleware(RefusalLog)
+    if service.part is not None:
+        app.add_middleware(
+            NodeRequests,
+            auth=service.auth,
+            cluster=service.part.node,
+            signature=service.part.signature,
+            connections=connections,
+        )
     app.add_middleware(PublicPath, prefix=server.prefix)
     return app
 
@@ -169,6 +184,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
         return error_response(_internal())  # of our own middleware: `secure` answers for the routes
+
+    @app.exception_handler(Relayed)
+    async def relayed(request: Request, answer: Relayed) -> Response:
+        return answer.response  # of the node that the session lives on
 
     @app.exception_handler(StreamsvcError)
     async def streamsvc_error(request: Request, error: StreamsvcError) -> Response:
@@ -248,8 +267,8 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/healthz")
     async def alive() -> dict[str, str]:
-        """Liveness: the process answers."""
-        return {"status": "ok"}
+        """Liveness: the process answers; in a cluster with the name of its node."""
+        return {"status": "ok"} | ({"node": service.cluster.name} if service.cluster is not None else {})
 
     @routes.get("/readyz")
     async def ready() -> Response:
@@ -299,6 +318,9 @@ def _operations(service: Service) -> APIRouter:
         grants = service.auth.of(request.scope)
         revoking.take(f"{rights.counted_as(grants, request)} {grants.holder}")
         await asyncio.to_thread(service.auth.revoke, grants, jti)
+        if service.part is not None:
+            with contextlib.suppress(ClusterUnavailable):  # then with the next heartbeat
+                await service.part.upkeep.share_revocations()
 
     return routes
 

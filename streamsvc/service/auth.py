@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import jwt
@@ -93,6 +94,10 @@ class Auth:
             raise found
         grants: Grants = found
         return grants
+
+    def give(self, scope: MutableMapping[str, Any], found: Grants | StreamsvcError) -> None:
+        """Let a request have grants that were found otherwise, or the reason why it has none."""
+        scope[_IN_SCOPE] = found
 
     def grants(self, headers: Mapping[str, str], subprotocols: tuple[str, ...] = ()) -> Grants:
         """Grants of a request, by its `Authorization` header or WebSocket subprotocols.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -24,6 +24,22 @@ from streamsvc.service.watch_routes import remove_watch
 Message = Mapping[str, Any]
 
 
+class Sender(Protocol):
+    """Who has sent a message. `client`: whose private answers go there."""
+
+    @property
+    def session(self) -> Session: ...  # noqa: D102
+
+    @property
+    def grants(self) -> Grants: ...  # noqa: D102
+
+    @property
+    def client(self) -> str: ...  # noqa: D102
+
+    def reply(self, kind: str, body: Message) -> None:
+        """Send an event to this sender alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subscriber:
     """One client of the event socket."""
@@ -32,12 +48,17 @@ class Subscriber:
     subscription: Subscription
     grants: Grants
 
+    @property
+    def client(self) -> str:
+        """Whose private answers come here."""
+        return self.subscription.client
+
     def reply(self, kind: str, body: Message) -> None:
         """Send an event to this subscriber alone, regardless of its type filter."""
         self.session.log.whisper(self.subscription, kind, body)
 
 
-async def handle(service: Service, subscriber: Subscriber, text: str) -> None:
+async def handle(service: Service, subscriber: Sender, text: str) -> None:
     """Handle one message; the reply, if any, is an event.
 
     Raises:
@@ -48,7 +69,8 @@ async def handle(service: Service, subscriber: Subscriber, text: str) -> None:
     message = _parse(text)
     try:
         _check_size(text, message, limits)
-        await _act(service, subscriber, message)
+        if not await _relayed(service, subscriber, message, text):
+            await _act(service, subscriber, message)
     except StreamsvcError as error:
         if message.get("type") in ("question.ask", "question.cancel"):
             error.question_id = _id(message)
@@ -70,8 +92,19 @@ def _check_size(text: str, message: Message, limits: Limits) -> None:
         raise TooLarge(f"A message may have at most {limits.message_bytes} bytes, besides an image")
 
 
-async def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
-    session, subscription = subscriber.session, subscriber.subscription
+async def _relayed(service: Service, sender: Sender, message: Message, text: str) -> bool:
+    """Whether the session lives on another node, which has handled the message."""
+    kind = message.get("type")
+    if service.part is None or not isinstance(kind, str) or kind not in rights.MESSAGES or kind == "ping":
+        return False
+    replies = await service.part.relay(sender.session.id, text, sender.grants, sender.client)
+    for kind, body in replies or ():
+        sender.reply(kind, body)
+    return replies is not None
+
+
+async def _act(service: Service, subscriber: Sender, message: Message) -> None:
+    session = subscriber.session
     kind = message.get("type")
     if permission := rights.MESSAGES.get(kind) if isinstance(kind, str) else None:
         rights.require(subscriber.grants, permission)
@@ -79,11 +112,11 @@ async def _act(service: Service, subscriber: Subscriber, message: Message) -> No
         case "ping":
             subscriber.reply("pong", {"id": str(message["id"])[:64]} if "id" in message else {})
         case "question.ask":
-            question_routes.ask(session, message, subscription.client)
+            question_routes.ask(session, message, subscriber.client)
         case "question.cancel":
             if (number := _id(message)) is None:
                 raise InvalidRequest("question.cancel requires the `id` of the question", code="bad_id")
-            session.answering.cancel(number, subscription.client)
+            session.answering.cancel(number, subscriber.client)
         case "watch.add":
             when, cooldown = _watch_fields(message, "when")
             watch = await session.watches.add(when, cooldown)

@@ -88,11 +88,17 @@ class Dispatcher:
             return None
         return self._publish(unit)
 
-    def restore(self, units: Iterable[LoggedUnit | Translation]) -> None:
-        """Keep units that were published by an earlier run: nobody is told of them again."""
+    def restore(self, units: Iterable[LoggedUnit | Translation], *, going_on: bool = False) -> None:
+        """Keep units that an earlier run or another node has published: nobody is told of them again.
+
+        `going_on`: the session goes on here, so models read them too.
+        """
         for unit in units:
             self._keep(unit)
+            self.open_speech.take(unit)
             self.latency.restore(unit)
+            for reading in self._readings if going_on else ():
+                reading.take(unit)
 
     def report(self, backlog: float) -> dict[str, Any]:
         """The body of latency.report: ages, coverage, backlog (seconds), and the level in words."""

@@ -14,12 +14,17 @@ from streamsvc.service.service import Service
 
 
 class Readiness(TypedDict):
-    """Body of `/readyz`. `workers`: by name, whether each gave a result lately."""
+    """Body of `/readyz`. `workers`: by name, whether each gave a result lately.
+
+    `failover`: whether sessions would go on at other nodes; None: there is no cluster. False: Redis does not
+    answer; the node serves all the same, and is ready.
+    """
 
     ready: bool
     workers: dict[str, bool]
     wrong_models: dict[str, str]
     draining: bool
+    failover: bool | None
 
 
 def readiness(service: Service) -> Readiness:
@@ -31,6 +36,7 @@ def readiness(service: Service) -> Readiness:
         "workers": workers,
         "wrong_models": service.wrong_models or {},
         "draining": draining,
+        "failover": service.cluster.up if service.cluster is not None else None,
     }
 
 

@@ -64,7 +64,7 @@ class LoadSource(Protocol):
         ...
 
     def tell_outage(self, reason: str) -> None:
-        """Tell that a worker does not answer, as of OUTAGES; "": all do. Called often; idempotent."""
+        """Tell an outage, as of OUTAGES or FAILOVER; "": all answers. Called often; idempotent."""
         ...
 
 
@@ -110,7 +110,7 @@ class LoadController:
         """Tick, and tell outages at once, until cancelled.
 
         Args:
-            silent: names of the workers that do not answer at the moment.
+            silent: names of the workers that do not answer at the moment; "redis": the cluster's does not.
         """
         due = clock.now() + TICK
         while True:
@@ -123,8 +123,9 @@ class LoadController:
                 self.tick()
 
     def _tell_outage(self, silent: Collection[str]) -> None:
-        """Tell the live sessions which worker does not answer, if one does not."""
+        """Tell the live sessions which worker does not answer, if one does not, else that failover is off."""
         reason = next((reason for name, reason in load_policy.OUTAGES.items() if name in silent), "")
+        reason = reason or (load_policy.FAILOVER if "redis" in silent else "")
         for session, _ in self._sessions():
             session.tell_outage(reason)
 

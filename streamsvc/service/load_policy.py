@@ -68,6 +68,7 @@ OUTAGES: Mapping[str, str] = {  # worker -> the reason told while it does not an
     "see": "picture recognition is being restarted",
     "think": "the language model is being restarted",
 }
+FAILOVER = "failover is off: Redis, which the nodes share, does not answer"  # told as outages are
 _MESSAGES: Mapping[str, str] = {  # reason -> what it means to users
     **{limit.reason: limit.message for limit in LIMITS.values()},
     OTHERS: "this machine is busy with other streams",
@@ -166,7 +167,10 @@ def described(level: int, reason: str, levels: Sequence[int] = ALL_LEVELS) -> di
     """
     reduced = degradation.reduced(level, levels)
     message = _IN_FULL
-    if reason in OUTAGES.values():
+    if reason == FAILOVER:
+        kept = "Everything goes on here. Should this node fail now, what was told since then may be lost."
+        message = f"{reason[0].upper()}{reason[1:]}. {kept}"
+    elif reason in OUTAGES.values():
         message = f"{reason[0].upper()}{reason[1:]}. What comes in meanwhile is kept, and follows late."
     elif level:
         cause = _MESSAGES.get(reason, reason or "this machine is busy")

@@ -113,6 +113,19 @@ class MediaInput:
         if self._kinds:
             self.state = State.STALLED
 
+    def show(self, state: State, kinds: Iterable[str]) -> None:
+        """Stand as the input of a session on another node, which is in this state and has these tracks."""
+        self.refuse_publishers()
+        self.state = state
+        self._kinds = tuple(kinds)
+
+    def take_over(self, kinds: Iterable[str]) -> None:
+        """Stand as the input of a session that another node began: it waits for its publisher's return."""
+        self._began = True
+        self.state = State.STALLED
+        self._kinds = tuple(kinds)
+        self.changes.append(max(0.0, self._context.clock.position()))
+
     # --- frames ---
 
     def tap(self, frame: EncodedFrame) -> None:
@@ -161,6 +174,7 @@ class MediaInput:
         self._context.tape.note("attach", publisher.tracks)
         self.publisher = publisher
         self.tracks = {track.kind: track for track in publisher.tracks}
+        self._kinds = ()
         self._counts = {track.kind: TrackStats(track) for track in publisher.tracks}
         self._dropped = self._ring_drops()
         self._packets_lost = 0
@@ -217,8 +231,10 @@ class MediaInput:
         self._await_publisher(self._context.settings.ingest.resume_seconds, "publisher_left")
 
     def await_first_publisher(self) -> None:
-        """End the session unless a publisher comes within `unused_seconds`."""
-        if self.publisher is None:
+        """End the session unless a publisher comes within `unused_seconds`, or comes back, in time."""
+        if self.publisher is None and self._began:
+            self._await_publisher(self._context.settings.ingest.resume_seconds, "publisher_left")
+        elif self.publisher is None:
             self._await_publisher(self.unused_seconds, "never_published")
 
     def _await_publisher(self, seconds: float, reason: str) -> None:

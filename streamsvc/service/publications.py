@@ -17,10 +17,16 @@ from streamsvc.ingest.whip import Publication
 from streamsvc.service import broadcast_ids
 from streamsvc.service.capacity import Kind
 from streamsvc.service.media_input import State
+from streamsvc.service.publish_places import PublishPlaces
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
 
 _VIDEO = re.compile(r"^m=video [1-9]", re.MULTILINE)  # a media section that is not refused
+
+
+def kind_of(offer: str) -> Kind:
+    """What a publisher sends, as its offer says."""
+    return "audio_video" if _VIDEO.search(offer) else "audio"
 
 
 class Publications:
@@ -40,7 +46,12 @@ class Publications:
         self._joined: set[Session] = set()  # sessions reserved for a publisher that is admitted
         self._sessions = sessions
         self._tasks = tasks
+        self._cluster: PublishPlaces | None = None
         self._ice_servers: IceServers | None = None  # made from the settings of the first session
+
+    def join(self, cluster: PublishPlaces) -> None:
+        """Publish to sessions of a cluster from now on, each at the node that it lives on."""
+        self._cluster = cluster
 
     async def publish(self, name: str | None, offer: str, holder: str = "") -> Publication:
         """Answer an offer and publish its media to a session.
@@ -54,8 +65,7 @@ class Publications:
             Conflict: the session has a publisher already, or has ended. CapacityError: no place is free; no
                 peer is made then. InvalidRequest, Unprocessable: no answer is possible.
         """
-        kind: Kind = "audio_video" if _VIDEO.search(offer) else "audio"
-        async with self.session_for(name, holder, kind) as session:
+        async with self.session_for(name, holder, kind_of(offer)) as session:
             resource = secrets.token_urlsafe(18)
             peer = await self._answer(session, resource, offer)
         publication = Publication(session.id, resource, peer)
@@ -76,8 +86,10 @@ class Publications:
         `reserved`: no other publisher is admitted meanwhile.
 
         Raises:
-            Conflict, CapacityError, InvalidRequest: see `publish`.
+            Conflict, CapacityError, InvalidRequest: see `publish`. LivesElsewhere: on another node.
         """
+        if self._cluster is not None and name is not None:
+            await self._cluster.prepare(name)
         live = self._live(name) if name is not None else None
         with self._sessions.place(live, holder, kind):
             session = live or self._begin(name, holder)

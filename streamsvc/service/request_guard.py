@@ -24,7 +24,7 @@ from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.rights import share_of
 
 OWN_LIMITS = re.compile(r"/v1/listen$|^/whip|^/v1/hooks/")  # check the token and read the body by themselves
-WITH_IMAGE = re.compile(r"/v1/sessions/[^/]+/questions$")
+WITH_IMAGE = re.compile(r"/v1/sessions/[^/]+/(questions|messages)$")
 
 
 class RequestGuard:

@@ -48,6 +48,24 @@ class Revocations:
         with self._adding:
             self._add(token, seconds, by_owner=by_owner)
 
+    def all(self) -> Mapping[str, float]:
+        """The revoked tokens, each with the Unix second at which it would have expired."""
+        return self._until
+
+    def merge(self, others: Mapping[str, float]) -> None:
+        """Revoke what other nodes have revoked. Any thread; then it is on the disk.
+
+        Raises:
+            CapacityError: it cannot be written; then it holds until this process ends.
+        """
+        with self._adding:
+            if all(one in self._until for one in others):
+                return
+            now = clock.utc().timestamp()
+            kept = {one: until for one, until in {**others, **self._until}.items() if until > now}
+            self._until = kept  # in any case: it was refused elsewhere already
+            self._keep(kept)
+
     def _add(self, token: str, seconds: float, *, by_owner: bool) -> None:
         if self.covers(token):
             return
@@ -66,14 +84,18 @@ class Revocations:
                 code="too_many_revoked",
             )
         kept[token] = now + seconds
-        if self._path is not None:
-            try:
-                _write(self._path, kept)
-            except OSError:
-                raise CapacityError(
-                    "a revocation cannot be written to the disk of this server now", code="store_failed"
-                ) from None
+        self._keep(kept)
         self._until = kept
+
+    def _keep(self, until: Mapping[str, float]) -> None:
+        if self._path is None:
+            return
+        try:
+            _write(self._path, until)
+        except OSError:
+            raise CapacityError(
+                "a revocation cannot be written to the disk of this server now", code="store_failed"
+            ) from None
 
 
 def _read(path: Path) -> dict[str, float]:

@@ -54,7 +54,7 @@ _NO_METHODS = {
 DOORS: dict[str, Rule] = {
     **dict.fromkeys(("GET /", "GET /overlay/{session_id}", "GET /docs"), _PUBLIC),
     **dict.fromkeys(("GET /healthz", "GET /readyz", "GET /v1/schema"), _PUBLIC),
-    **dict.fromkeys(("GET /metrics", "GET /v1/capacity"), _OPERATE),
+    **dict.fromkeys(("GET /metrics", "GET /v1/capacity", "GET /v1/nodes"), _OPERATE),
     "POST /v1/tokens": Rule((), "", note="at most the rights of its own; `operate` by the owner alone"),
     "DELETE /v1/tokens/{jti}": Rule((), "", note="the token itself, what was made with it; the owner: any"),
     "GET /v1/sessions": Rule(("subscribe",), "", note="lists the sessions that the token is for"),
@@ -73,6 +73,7 @@ DOORS: dict[str, Rule] = {
     f"GET {_SESSION}/frames/{{at}}.jpg": _READ,
     f"GET {_SESSION}/events": _READ,
     f"WebSocket {_SESSION}/events": Rule(("subscribe",)),
+    f"POST {_SESSION}/messages": Rule(("subscribe",), note="signed by a node of the cluster"),
     f"POST {_SESSION}/questions": _ASK,
     f"GET {_SESSION}/questions/{{question_id}}": _ASK,
     f"DELETE {_SESSION}/questions/{{question_id}}": _ASK,

@@ -19,6 +19,7 @@ import structlog
 
 import streamsvc
 from streamsvc.answers import language, router, watch_router
+from streamsvc.cluster.node import ClusterNode
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
@@ -27,8 +28,9 @@ from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FolderLock
 from streamsvc.ingest import source_process
 from streamsvc.ingest.aiortc_hooks import check_hooks
-from streamsvc.service import retention
+from streamsvc.service import cluster_membership, retention
 from streamsvc.service.auth import Auth
+from streamsvc.service.cluster_part import ClusterPart
 from streamsvc.service.engine_table import NICENESS, ThinkModel, engines_of, think_model, wrong_models
 from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
@@ -61,6 +63,7 @@ class Service:
         think: of `think_model`; None: it is found here, which may hash a file.
 
     Attributes:
+        cluster: this node in its cluster; None: it is alone. part: what it does with sessions of other nodes.
         wrong_models: see `engine_table.wrong_models`; None: not yet checked.
 
     Raises:
@@ -83,6 +86,8 @@ class Service:
         self._media = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="media")
         self._tasks = BackgroundTasks()
         think = think or think_model(settings)
+        self.cluster: ClusterNode | None = None
+        self.part: ClusterPart | None = None
         self.wrong_models: dict[str, str] | None = None
         self._checking: asyncio.Task[None] | None = None
         self.workers = _workers(settings, think, self._at_once)
@@ -121,6 +126,14 @@ class Service:
             self._folder = FolderLock(self.settings.data_dir)
             await self.sessions.stored.find_all()
             self._tasks.spawn(retention.run(self.sessions))  # erases in the data folder
+        if self._keeps and self.settings.cluster.url is not None:
+            self.cluster = cluster_membership.node_of(
+                self.settings, self.sessions, self.load_controller, self._tasks
+            )
+            await self.cluster.start()
+            self.part = ClusterPart(self.cluster, self.sessions, self.auth.revoked, self._tasks)
+            self.publications.join(self.part.publishing)
+            self.part.start()
         if self._at_once:
             self._checking = self._tasks.spawn(self._check_models())
         for worker in self.workers.values():
@@ -136,6 +149,10 @@ class Service:
     ) -> None:
         await self.drain()
         await self._tasks.cancel()
+        if self.part is not None:
+            await self.part.close()
+        if self.cluster is not None:
+            await self.cluster.close()
         await self.sessions.close_stores()
         if self._folder is not None:
             self._folder.close()
@@ -203,7 +220,8 @@ class Service:
                     await clock.sleep(0.05)
 
     def _silent_workers(self) -> list[str]:
-        return [name for name, worker in self.workers.items() if worker.silent]
+        lost = ["redis"] if self.cluster is not None and not self.cluster.up else []
+        return [name for name, worker in self.workers.items() if worker.silent] + lost
 
     def _load_sources(self) -> list[tuple[Session, float]]:
         """Live sessions that cannot wait for their media, each with the monotonic second of its start."""

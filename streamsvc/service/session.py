@@ -34,7 +34,7 @@ from streamsvc.core.types import Delta, Event
 from streamsvc.core.units import Reply, Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
-from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.store import Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.dispatch import Dispatcher
@@ -82,7 +82,7 @@ class Session:
         tape: what is recorded of it, or replayed.
 
     `holder`: of the token that it was made with; "": unknown. `used_at`: when somebody last asked for it
-    (monotonic seconds). `restored`: it was read from the disk.
+    (monotonic seconds). `restored`: it was read from the disk. `went_on`: another node began it.
 
     Raises:
         InvalidRequest: an option is invalid.
@@ -103,6 +103,7 @@ class Session:
         self.holder = ""
         self.used_at = clock.now()
         self.restored = False
+        self.went_on = False
         self.settings = settings
         self.options = replace(options, speech=options.speech.with_defaults(settings.hear))
         self.clock = SessionClock()
@@ -160,7 +161,8 @@ class Session:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
         log.info("session started", session=self.id, stored=self.options.stored)
-        self.log.emit("session.created", self.media.summary())
+        kind, why = ("session.updated", {"reason": "taken_over"}) if self.went_on else ("session.created", {})
+        self.log.emit(kind, self.media.summary() | why)
         self.media.await_first_publisher()
         result = "failed"
         try:
@@ -234,8 +236,7 @@ class Session:
         self._figures = self.stats()
         ended = {"ended_utc": clock.stamp(self.ended_utc), "seconds": str(round(max(0.0, seconds), 3))}
         ended["stats"] = json.dumps(self._figures)
-        with contextlib.suppress(*FAILURES):
-            await asyncio.to_thread(self.store.put_meta, **ended)
+        await self.log.put_end(**ended)
         await asyncio.to_thread(self.store.rest)
 
     def restore(self, stored: StoredSession, age: float) -> None:
@@ -324,8 +325,7 @@ class Session:
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
         if isinstance(unit, Reply) and not isinstance(unit.part, Delta) and self.options.stored:
-            with contextlib.suppress(*FAILURES):  # then the answer cannot be written either, which tells it
-                self.store.put_question(self.questions.stored(unit))
+            self.log.put_question(self.questions.stored(unit))
         self.speech.screen_vocabulary.take(unit)
         return self.questions.kept.take(self.dispatcher.dispatch(unit))
 

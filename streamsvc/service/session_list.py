@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from streamsvc.core import clock
@@ -16,11 +17,13 @@ from streamsvc.service.export import title_of
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.session_addresses import addresses, frame_path
+from streamsvc.service.shared_directory import SharedEntry
 
 _TEXT = 200  # characters of the newest caption
 
 
-Listed = Session | StoredSession
+Listed = Session | StoredSession | SharedEntry
+Stored = StoredSession | SharedEntry  # those that are not in memory
 
 
 def page(
@@ -29,17 +32,17 @@ def page(
     states: Sequence[str],
     limit: int,
     after: str | None,
-    shown: Callable[[StoredSession], dict[str, Any]],
+    shown: Callable[[Stored], dict[str, Any]],
 ) -> dict[str, Any]:
     """One page of the sessions that a token may see: `sessions`, and `next`, which `after` takes.
 
     Args:
-        sessions: all, in memory or on disk alone.
+        sessions: all, in memory, on disk alone, or of other nodes.
         grants: of the token.
         states: those wanted; empty: all.
         limit: sessions of a page.
         after: `next` of the page before; None: the first page.
-        shown: the entry of a session that is on disk alone.
+        shown: the entry of a session that is not in memory.
 
     Raises:
         InvalidRequest: "bad_cursor".
@@ -78,8 +81,10 @@ def overview(session: Session) -> dict[str, Any]:
     return body
 
 
-def stored_overview(stored: StoredSession, server: Server, sign: Callable[[str], str]) -> dict[str, Any]:
-    """A session that is on disk alone, as `overview` would show it; `sign`: as of SharedResources."""
+def stored_overview(stored: Stored, server: Server, sign: Callable[[str], str]) -> dict[str, Any]:
+    """A session that is not in memory, as `overview` would show it; `sign`: as of SharedResources."""
+    if isinstance(stored, SharedEntry):
+        return stored.overview(server, sign)
     at = stored.thumbnail
     return {
         "id": stored.id,
@@ -98,6 +103,8 @@ def stored_overview(stored: StoredSession, server: Server, sign: Callable[[str],
 
 
 def _state(session: Listed) -> str:
+    if isinstance(session, SharedEntry):
+        return session.state
     return session.state.value if isinstance(session, Session) else State.ENDED.value
 
 
@@ -110,6 +117,11 @@ def _order(session: Listed) -> tuple[int, str]:
 def _written(session: Listed) -> str:
     started, name = _order(session)
     return f"{started}.{name}"
+
+
+def begun_before(cursor: str | None) -> datetime | None:
+    """When the newest session of a page may have begun; None: now. Raises InvalidRequest: "bad_cursor"."""
+    return datetime.fromtimestamp(_read(cursor)[0] / 1_000_000, UTC) if cursor is not None else None
 
 
 def _read(cursor: str) -> tuple[int, str]:

@@ -51,10 +51,16 @@ def router(service: Service) -> APIRouter:
         """The sessions that the token may see, newest first, live and ended ones."""
         sessions = service.sessions
         listed: list[session_list.Listed] = [*sessions.by_id.values(), *sessions.stored.by_id.values()]
+        grants = service.auth.of(request.scope)
+        if service.part is not None:
+            known = {one.id for one in listed}
+            listed += await service.part.sessions.listed(
+                known, grants.session, state or (), limit + 1, session_list.begun_before(after)
+            )
         shown = functools.partial(
             session_list.stored_overview, server=service.settings.server, sign=sessions.shared.sign
         )
-        return session_list.page(listed, service.auth.of(request.scope), state or (), limit, after, shown)
+        return session_list.page(listed, grants, state or (), limit, after, shown)
 
     @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
@@ -160,6 +166,8 @@ def router(service: Service) -> APIRouter:
         """The last keyframe at or before session second `at`."""
         session = await service.sessions.open(session_id)
         jpeg = await asyncio.to_thread(session.store.frame, at)
+        if jpeg is None and service.part is not None:  # of a session that is, or was, on another node
+            jpeg = await service.part.remote.frame(session.id, at)
         if jpeg is None:
             raise NotFound("No keyframe is stored for this time", code="no_frame")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

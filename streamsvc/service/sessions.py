@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from streamsvc.service.media_input import State
 from streamsvc.service.places import Admission, Places, holds
 from streamsvc.service.recording import Recorder, check_recording
 from streamsvc.service.session import Session, SharedResources
-from streamsvc.service.stored_sessions import StoredSessions
+from streamsvc.service.stored_sessions import Elsewhere, StoredSessions
 from streamsvc.timeline.ranking import Hit
 from streamsvc.vision.vlm import check_adapter
 
@@ -52,8 +52,18 @@ class Sessions:
         self.stored = StoredSessions(shared.settings.data_dir)
         self.draining = False
         self.shared = shared
+        self._elsewhere: Elsewhere | None = None
+        self._share: Callable[[Session], None] | None = None
         self._tasks = tasks
         self.places = Places(shared.settings.limits, self.by_id, admission)
+
+    def join(self, elsewhere: Elsewhere) -> None:
+        """Read sessions of other nodes too, from now on."""
+        self._elsewhere = elsewhere
+
+    def share(self, share: Callable[[Session], None]) -> None:
+        """Have each new session shared with other nodes, before it publishes anything."""
+        self._share = share
 
     @property
     def live(self) -> list[Session]:
@@ -160,9 +170,17 @@ class Sessions:
         session.holder = holder
         with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
             store.put_meta(started_utc=clock.stamp(session.clock.started_utc))
+        if self._share is not None:
+            self._share(session)
         self.by_id[new_id] = session
         self._tasks.spawn(self._run(session))
         return session
+
+    def adopt(self, session: Session) -> None:
+        """Have a session here that another node has begun, and run it unless it has ended."""
+        self.by_id[session.id] = session
+        if session.state is not State.ENDED:
+            self._tasks.spawn(self._run(session))
 
     async def _run(self, session: Session) -> None:
         """Run a session; a failure ends it alone, and is logged without what was said or shown."""
@@ -253,7 +271,12 @@ class Sessions:
         return max(found, key=_standing).id if found else address
 
     async def open(self, name: str) -> Session:
-        """A live or ended session; one that is on disk alone is read. Raises NotFound."""
+        """A live or ended session; one that is on disk alone is read, one of another node followed.
+
+        Raises NotFound.
+        """
+        if self._elsewhere is not None and (session := await self._elsewhere.open(name)) is not None:
+            return session
         session_id = self.resolve(name)
         if session_id not in self.by_id:
             session = await self.stored.load(session_id, self.shared)
@@ -298,6 +321,7 @@ class Sessions:
         )
         session.context.tape.note("update", (options, reason))
         session.speech.use(options)
+        session.log.put_facts(options=replace(session.options, speech=options).to_json())
         session.log.emit("session.updated", session.media.summary() | {"reason": reason})
         return session
 
@@ -315,16 +339,20 @@ class Sessions:
 
         Returns its id. Other broadcasts of its name stay. Raises NotFound.
         """
+        if self._elsewhere is not None and (found := await self._elsewhere.delete(name, purge=purge)):
+            return found
         session_id = self.resolve(name)
         if session_id in self.stored.by_id:
             if purge:
                 await self.stored.erase(session_id)
-            return session_id
-        session = self.find(session_id)
-        session.end("deleted")
-        if purge:
-            await session.over.wait()  # everything is written then: a closed store cannot be written to
-            await self.erase(session)
+        else:
+            session = self.find(session_id)
+            session.end("deleted")
+            if purge:
+                await session.over.wait()  # everything is written then: a closed store cannot be written to
+                await self.erase(session)
+        if purge and self._elsewhere is not None:
+            await self._elsewhere.forget(session_id)
         return session_id
 
     async def erase(self, session: Session) -> None:

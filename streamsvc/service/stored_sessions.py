@@ -1,4 +1,7 @@
-"""Ended sessions that are on disk alone: those of earlier runs. They are read when somebody asks for them."""
+"""Ended sessions that are on disk alone: those of earlier runs. They are read when somebody asks for them.
+
+Sessions of other nodes are read elsewhere: `Elsewhere`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -25,6 +29,19 @@ log = structlog.get_logger()
 _PAGE = 2000  # events read from the disk at once
 _ANSWER = {"question_id"}.union(*EVENTS["answer.done"][1:])  # fields of its body
 _UNREADABLE = (*FAILURES, CapacityError, ValueError, KeyError, TypeError)
+
+
+class Elsewhere(Protocol):
+    """What of a cluster finds and erases sessions of other nodes (`cluster_sessions`)."""
+
+    async def open(self, address: str) -> Session | None:
+        """A session that does not live here; None: it lives here, or nowhere."""
+
+    async def delete(self, address: str, *, purge: bool) -> str | None:
+        """Delete a session that no node has in its hands; None: this node has it, or it is nowhere."""
+
+    async def forget(self, session_id: str) -> None:
+        """Erase what the cluster keeps of a session of this node."""
 
 
 class StoredSessions:
@@ -79,7 +96,7 @@ class StoredSessions:
             try:
                 store = Store(found.folder, events=keep.events, frames=keep.frames)
                 session = Session(name, shared, store)
-                await asyncio.to_thread(_fill, session, found)
+                await asyncio.to_thread(fill, session, found)
             except _UNREADABLE as error:
                 if store is not None:
                     await asyncio.to_thread(store.close, purge=False)
@@ -126,22 +143,27 @@ def _folders(data_dir: Path, *, unfinished: bool = False) -> Iterator[Path]:
                 yield folder
 
 
-def _fill(session: Session, found: StoredSession) -> None:
-    """Put what the log holds on the session's timeline. On a thread: a long log takes seconds."""
+def fill(session: Session, found: StoredSession, *, going_on: bool = False) -> dict[str, tuple[float, float]]:
+    """Put what the session's store holds on its timeline. On a thread: a long log takes seconds.
+
+    `going_on`: see `Dispatcher.restore`. Returns start and end of its captions, by their ids.
+    """
     after = 0
     asked = {(question.id, question.audience): question for question in session.store.questions()}
     originals: dict[str, tuple[float, float]] = {}
     while rows := session.store.read(after, found.seq + 1, _PAGE):
         after = rows[-1][0]
         events = [json.loads(row[3] + "}") for row in rows]
-        session.dispatcher.restore([*units_of(events), *translations_of(events, originals)])
+        units = [*units_of(events), *translations_of(events, originals)]
+        session.dispatcher.restore(units, going_on=going_on)
         for (_, kind, audience, _), event in zip(rows, events, strict=True):
             if kind == "answer.done" and (question := asked.get((event["question_id"], audience or ""))):
-                _restore_answer(session, question, audience, event)
+                restore_answer(session, question, audience, event)
     session.store.rest()
+    return originals
 
 
-def _restore_answer(
+def restore_answer(
     session: Session, question: StoredQuestion, audience: str | None, event: LoggedEvent
 ) -> None:
     """Let an answer of an earlier run be read by whoever could read it then."""

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from streamsvc.core.errors import InvalidRequest
-from streamsvc.events.subscription import SlowSubscriber, Subscription
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
+from streamsvc.events.subscription import Subscription
 from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.question_routes import SSE_HEADERS
 from streamsvc.service.rights import share_of
@@ -101,7 +101,7 @@ async def _follow(
                 event = json.loads(text)
                 if event["language"] == language or (language is None and event["type"] == "caption.final"):
                     yield file.write(*_span(session, event), event["text"])
-    except SlowSubscriber:
+    except StreamsvcError:
         return
 
 

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 
+from streamsvc.core.errors import CapacityError
 from streamsvc.core.types import Grants
 from streamsvc.ingest import turn_credentials, whip
 from streamsvc.service import rights
+from streamsvc.service.node_requests import has_ticket
+from streamsvc.service.publications import kind_of
+from streamsvc.service.publish_places import LivesElsewhere
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 
@@ -32,11 +36,21 @@ class _Host:
         return rights.check(self._service.auth, request)
 
     async def publish(self, session: str | None, offer: str, request: Request) -> whip.Publication:
-        """Answer an SDP offer. Rate limited by token, with those that were made with it, else by address."""
+        """Answer an SDP offer. Rate limited by token, with those that were made with it, else by address.
+
+        Raises Redirected: another node has the session, or room.
+        """
         grants = self._service.auth.of(request.scope)
         self._limiter.take(rights.counted_as(grants, request))
         publications = self._service.publications
-        made = await publications.publish(session, offer, grants.holder)
+        try:
+            made = await publications.publish(session, offer, grants.holder)
+        except (LivesElsewhere, CapacityError) as error:
+            part = self._service.part
+            if part is None or has_ticket(request.scope):  # it was sent here: nobody is sent twice
+                raise
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+            raise part.publishing.elsewhere(error, path, grants, kind_of(offer)) or error from None
         self._service.started.add(
             grants,
             lambda: made.resource in publications.by_resource,

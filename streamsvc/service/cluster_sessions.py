@@ -1,0 +1,164 @@
+"""Where in the cluster a session lives, and what this node may do with one that does not live here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from streamsvc.cluster.node import ClusterNode
+from streamsvc.cluster.records import SharedSession
+from streamsvc.core.errors import ClusterUnavailable
+from streamsvc.events.stored import StoredSession
+from streamsvc.service.auth import covers
+from streamsvc.service.broadcast_ids import name_of
+from streamsvc.service.media_input import State
+from streamsvc.service.remote_sessions import RemoteSessions
+from streamsvc.service.session import Session
+from streamsvc.service.sessions import Sessions
+from streamsvc.service.shared_directory import SharedEntry, standing
+
+STALLED = "session_stalled"  # code of what a session cannot do whose node has died
+# States that a session may be in by what is known without its events: ended, and without a node.
+_POSSIBLE = {
+    (True, False): {"ended"},
+    (False, True): {"stalled"},
+    (False, False): {"created", "live", "stalled"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session lives.
+
+    `id`: its id, or the address where it leads nowhere. `shared`: what the cluster tells of a session that
+    does not live here; None: it lives here, or nowhere. `node`: address of the node that has it; "": none.
+    """
+
+    id: str
+    shared: SharedSession | None = None
+    node: str = ""
+
+
+class ClusterSessions:
+    """Finds and reads sessions of the whole cluster.
+
+    Args:
+        sessions: of this node.
+        cluster: this node's part in it.
+        remote: follows sessions of other nodes.
+    """
+
+    def __init__(self, sessions: Sessions, cluster: ClusterNode, remote: RemoteSessions) -> None:
+        self.remote = remote
+        self._sessions = sessions
+        self._cluster = cluster
+
+    async def locate(self, address: str) -> Place:
+        """Where the session at an address, which is an id or a name, lives.
+
+        Raises:
+            ClusterUnavailable: Redis does not answer, and this node knows no such session.
+        """
+        own_id = self._sessions.resolve(address)
+        own = self._sessions.by_id.get(own_id) or self._sessions.stored.by_id.get(own_id)
+        if isinstance(own, Session) and own.state is not State.ENDED:
+            return Place(own_id)
+        try:
+            shared = await self.remote.directory.find(address)
+        except ClusterUnavailable:
+            if own is None:
+                raise
+            return Place(own_id)
+        if shared is None or (own is not None and self._is_ours(own, shared)):
+            return Place(own_id)
+        holder = shared.owner.node if shared.owner is not None else ""
+        if shared.ended:  # who had it last has it on disk
+            holder = holder or shared.meta.get("node", "")
+        node = self._cluster.advertise_of(holder) if holder != self._cluster.name else None
+        return Place(shared.id, shared, node or "")  # of an earlier process of this node: none
+
+    def _is_ours(self, own: Session | StoredSession, shared: SharedSession) -> bool:
+        """Whether an ended session of this node answers, and not the one that the cluster has found."""
+        if own.id != shared.id:
+            return _standing(own) > standing(shared)
+        elsewhere = shared.owner is not None and shared.owner.node != self._cluster.name
+        seq = own.log.seq if isinstance(own, Session) else own.seq
+        return not elsewhere and shared.ended and seq >= shared.seq  # else it has gone on at another node
+
+    def is_live_here(self, session_id: str) -> bool:
+        """Whether a session lives on this node."""
+        session = self._sessions.by_id.get(session_id)
+        return session is not None and session.state is not State.ENDED
+
+    async def open(self, address: str) -> Session | None:
+        """A session of another node, followed here; None: it lives here, or nowhere.
+
+        Raises:
+            ClusterUnavailable, CapacityError: it cannot be followed now.
+        """
+        place = await self.locate(address)
+        if place.shared is None:
+            return None
+        return await self.remote.open(place.shared, self._sessions.shared)
+
+    async def listed(
+        self,
+        known: Collection[str],
+        granted: str,
+        states: Sequence[str],
+        count: int,
+        before: datetime | None,
+    ) -> list[SharedEntry]:
+        """The newest sessions of the cluster that this node does not know; none while Redis is away.
+
+        Args:
+            known: ids of those that it knows.
+            granted: sessions that are shown: as of Grants.
+            states: those wanted; empty: all.
+            count: of sessions, at most.
+            before: they have begun before; None: now.
+        """
+
+        def wanted(shared: SharedSession) -> bool:
+            possible = _POSSIBLE[shared.ended, shared.stalled]
+            fits = not states or bool(possible & {*states})
+            return fits and shared.id not in known and covers(granted, shared.id)
+
+        try:
+            return await self.remote.directory.listed(wanted, count, before)
+        except ClusterUnavailable:
+            return []
+
+    async def delete(self, address: str, *, purge: bool) -> str | None:
+        """Erase an ended session that no node has in its hands; None: this node has it, or it is nowhere.
+
+        Returns its id. Nodes that still have it on disk erase it with their next heartbeat.
+        """
+        place = await self.locate(address)
+        if place.shared is None:
+            return None
+        if purge:
+            await self.remote.drop(place.id)
+            await self._cluster.log.delete(place.id, name_of(place.id))
+        return place.id
+
+    async def forget(self, session_id: str) -> None:
+        """Erase what the cluster keeps of a session that this node has erased by a client's wish."""
+        await asyncio.shield(self._cluster.log.delete(session_id, name_of(session_id)))
+
+
+def stalled(place: Place) -> ClusterUnavailable:
+    """Why a session cannot do what its owner alone can: its node has died."""
+    return ClusterUnavailable(
+        f"the node that {place.id} lives on has died; it goes on once its publisher is back, at any node",
+        code=STALLED,
+    )
+
+
+def _standing(own: Session | StoredSession) -> tuple[int, datetime]:
+    """As `shared_directory.standing`, of an ended session of this node."""
+    if isinstance(own, StoredSession):
+        return int(bool(own.tracks)), own.started_utc
+    return int(own.media.state is not State.CREATED), own.clock.started_utc

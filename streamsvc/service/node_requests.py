@@ -1,0 +1,110 @@
+"""What other nodes have signed: forwarded requests, and tickets of publishers that were sent here.
+
+An ASGI middleware, in front of whatever asks for credentials. A request with a valid signature has the grants
+and the address of the client that the other node was asked by; one with an invalid signature has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamsvc.cluster.node import ClusterNode
+from streamsvc.core.errors import StreamsvcError, Unauthorized
+from streamsvc.service.auth import Auth
+from streamsvc.service.http_server import Connections
+from streamsvc.service.node_signature import HEADER, Asker, NodeSignature
+
+_ASKER = "streamsvc.asker"  # key in an ASGI scope: Asker, where another node has forwarded the request
+_TICKET = "streamsvc.ticket"  # key in an ASGI scope: whether a ticket was shown
+
+
+class NodeRequests:
+    """The middleware; see the module.
+
+    Args:
+        app: what it stands in front of.
+        auth: is told what a signature grants.
+        cluster: remembers which tickets were used.
+        signature: of the cluster.
+        connections: told of those of other nodes; None: nobody counts them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        auth: Auth,
+        cluster: ClusterNode,
+        signature: NodeSignature,
+        connections: Connections | None,
+    ) -> None:
+        self._app = app
+        self._auth = auth
+        self._cluster = cluster
+        self._signature = signature
+        self._connections = connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            try:
+                receive = await self._taken(scope, receive)
+            except StreamsvcError as error:
+                self._auth.give(scope, error)  # its route says so
+        await self._app(scope, receive, send)
+
+    async def _taken(self, scope: Scope, receive: Receive) -> Receive:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if (signed := Headers(scope=scope).get(HEADER)) is not None:
+            query = scope["query_string"].decode("latin-1")
+            target = scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or path
+            target = target.removeprefix(scope.get("root_path", ""))
+            asker = self._signature.asker(signed, scope["method"], f"{target}?{query}" if query else target)
+            if self._connections is not None:
+                self._connections.authenticated(scope.get("client"))
+            self._auth.give(scope, asker.grants)
+            scope[_ASKER] = asker
+            if asker.client:
+                scope["client"] = (asker.client, 0)
+            return _checked(receive, asker.body)
+        if scope["method"] == "POST" and path.startswith("/whip") and b"ticket=" in scope["query_string"]:
+            scope[_TICKET] = True
+            shown = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("ticket", "")
+            ticket = self._signature.shown(shown, path)
+            if not await self._cluster.redis.once(
+                self._cluster.redis.key("ticket", ticket.id), ticket.seconds
+            ):
+                raise Unauthorized("This ticket was used already", code="ticket_used")
+            self._auth.give(scope, ticket.grants)
+        return receive
+
+
+def asker_of(scope: MutableMapping[str, Any]) -> Asker | None:
+    """Who asks by way of another node; None: the client has come here itself."""
+    found: Asker | None = scope.get(_ASKER)
+    return found
+
+
+def has_ticket(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a publisher was sent here by another node."""
+    return bool(scope.get(_TICKET))
+
+
+def _checked(receive: Receive, digest: str) -> Receive:
+    """An ASGI `receive` that gives no body but the one that was signed. It raises Unauthorized."""
+    seen = hashlib.sha256()
+
+    async def checking() -> Message:
+        message = await receive()
+        if message["type"] == "http.request":
+            seen.update(message.get("body", b""))
+            if not message.get("more_body", False) and seen.hexdigest() != digest:
+                raise Unauthorized("No node of this cluster has signed this body", code="bad_request")
+        return message
+
+    return checking

@@ -1,0 +1,112 @@
+"""Where in the cluster a publisher publishes: here, where its session lives, or at a free node."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from streamsvc.cluster.node import ClusterNode
+from streamsvc.cluster.redis_client import text
+from streamsvc.core import metrics
+from streamsvc.core.errors import CapacityError, ClusterUnavailable, Conflict, Redirected
+from streamsvc.core.types import Grants
+from streamsvc.service.capacity import Kind
+from streamsvc.service.cluster_sessions import ClusterSessions
+from streamsvc.service.node_signature import NodeSignature
+from streamsvc.service.takeover import Takeover
+
+_BEGINNING_SECONDS = 3.0  # in which one node alone begins a broadcast of a name
+_FULL = "capacity"  # code of a CapacityError for which another node may have room
+
+
+class LivesElsewhere(Conflict):
+    """The session lives on another node. `node`: its address; "": it cannot be reached now."""
+
+    code = "another_node"
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"this session lives on another node: publish to it at {node}")
+        self.node = node
+
+
+class PublishPlaces:
+    """Sends publishers where their sessions live or find room.
+
+    Args:
+        sessions: finds sessions of the cluster.
+        cluster: this node's part in it.
+        takeover: lets sessions of dead nodes go on here.
+        signature: of tickets.
+    """
+
+    def __init__(
+        self, sessions: ClusterSessions, cluster: ClusterNode, takeover: Takeover, signature: NodeSignature
+    ) -> None:
+        self._sessions = sessions
+        self._cluster = cluster
+        self._takeover = takeover
+        self._signature = signature
+
+    async def prepare(self, name: str) -> None:
+        """Have the live session of a name here, if it has one, so that it can be published to.
+
+        One whose node has died is taken over. While Redis is away only this node is asked.
+
+        Raises:
+            LivesElsewhere: it lives on another node. Conflict: another node begins it, or takes it over.
+            CapacityError: it cannot be taken over here.
+        """
+        try:
+            place = await self._sessions.locate(name)
+            if place.shared is not None and not place.shared.ended:
+                if place.node:
+                    raise LivesElsewhere(place.node)
+                await self._sessions.remote.drop(place.id)
+                await self._takeover.take_over(place.shared)
+            elif not self._sessions.is_live_here(place.id):
+                await self._begin(name)
+        except ClusterUnavailable as error:
+            if error.code != ClusterUnavailable.code:  # not Redis
+                raise
+
+    async def _begin(self, name: str) -> None:
+        """Be the one node that begins a broadcast of a name now. Raises Conflict."""
+        redis = self._cluster.redis
+        door, mine = redis.key("door", name), self._cluster.name
+        lasts = ("PX", round(_BEGINNING_SECONDS * 1000))
+        if await redis.run("SET", door, mine, "NX", *lasts) is not None:
+            return
+        if text(await redis.run("GET", door)) not in ("", mine):
+            raise Conflict("another node begins a broadcast of this name now", code="already_publishing")
+
+    def elsewhere(
+        self, error: LivesElsewhere | CapacityError, path: str, grants: Grants, kind: Kind
+    ) -> Redirected | None:
+        """Where a publisher is sent that is refused here; None: nowhere.
+
+        Args:
+            error: why it is refused.
+            path: that it has posted to.
+            grants: of the publisher; its ticket has what they hold of publishing.
+            kind: what it sends.
+        """
+        if isinstance(error, LivesElsewhere):
+            node, why = error.node, "this session lives on another node"
+        elif error.code == _FULL:
+            node, why = self._free(kind), f"this node is full ({error.message}); another one has room"
+        else:
+            return None
+        if not node:
+            return None
+        metrics.cluster_redirects.inc()
+        ticket = urlencode({"ticket": self._signature.ticket(path, grants)})
+        return Redirected(why, f"{node}{path}?{ticket}")
+
+    def _free(self, kind: Kind) -> str:
+        """The address of the node with most room, as the last heartbeats told; "": none has any."""
+        others = [
+            node
+            for name, node in self._cluster.nodes.items()
+            if name != self._cluster.name and not node.draining and node.free.get(kind, 0) > 0
+        ]
+        best = max(others, key=lambda node: node.free[kind], default=None)
+        return best.advertise if best is not None else ""
