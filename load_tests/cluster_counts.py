@@ -256,7 +256,7 @@ def _captions(
 
 
 def degraded_told(faults: Sequence[Line], readers: Logs, zeros: Mapping[str, float]) -> tuple[int, int]:
-    """Outages of Redis by session: in how many was `session.degraded` told, of how many.
+    """Outages of Redis by session: in how many `session.degraded` told that failover is off, of how many.
 
     Args:
         faults: `redis` lines name the sessions that were live then.
@@ -274,6 +274,7 @@ def degraded_told(faults: Sequence[Line], readers: Logs, zeros: Mapping[str, flo
             told += any(
                 event["session"] == session
                 and event["type"] == "session.degraded"
+                and "failover" in event["reason"]
                 and first - CLOCK_SLACK <= event["at"] <= last
                 for event in events
             )

@@ -182,21 +182,21 @@ class Faults:
         async with httpx.AsyncClient(timeout=5) as client:
             while waiting and time.monotonic() < until:
                 for address in sorted(waiting):
-                    with contextlib.suppress(httpx.HTTPError):
-                        if "failover" in (await client.get(f"{address}/readyz")).text:
+                    with contextlib.suppress(httpx.HTTPError, ValueError):
+                        if (await client.get(f"{address}/readyz")).json().get("failover") is False:
                             waiting.discard(address)
                 await asyncio.sleep(POLL)
         return not waiting
 
     async def _ready(self, nodes: Sequence[Node]) -> None:
-        """Wait until nodes say that they are ready, and nothing of failover."""
+        """Wait until nodes say that they are ready, and that sessions would go on elsewhere."""
         until = time.monotonic() + READY_SECONDS
         async with httpx.AsyncClient(timeout=5) as client:
             for node in nodes:
                 while time.monotonic() < until:
-                    with contextlib.suppress(httpx.HTTPError):
+                    with contextlib.suppress(httpx.HTTPError, ValueError):
                         answer = await client.get(f"{node.address}/readyz")
-                        if answer.status_code == 200 and "failover" not in answer.text:
+                        if answer.status_code == 200 and answer.json().get("failover"):
                             break
                     await asyncio.sleep(POLL)
                 else:

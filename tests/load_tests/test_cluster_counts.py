@@ -154,11 +154,13 @@ def test_a_clock_that_jumps_is_told() -> None:
 
 
 def test_an_outage_counts_as_told_where_each_session_had_the_event_in_its_time() -> None:
-    told = event(5, "session.degraded", at=20.0)
+    told = event(5, "session.degraded", at=20.0, reason="failover is off: Redis does not answer")
+    other = told | {"reason": "a worker does not answer"}
     outage = {"t": 119.0, "until": 125.0, "kind": "redis", "sessions": [S]}
     readers = {"a": got(event(1), told)}
     assert degraded_told([outage], readers, {S: 100.0}) == (1, 1)
     assert degraded_told([outage], {"a": got(event(1))}, {S: 100.0}) == (0, 1)
+    assert degraded_told([outage], {"a": got(other)}, {S: 100.0}) == (0, 1)
     assert degraded_told([outage | {"t": 140.0, "until": 150.0}], readers, {S: 100.0}) == (0, 1)
     assert degraded_told([{"t": 1.0, "kind": "node"}], readers, {S: 100.0}) == (0, 0)
 
