@@ -15,7 +15,8 @@ Row = tuple[
 class NodeRecord:
     """One node, as its last heartbeat told it.
 
-    `instance`: of its process, made at its start. `keys`: digest of what signs its tokens, equal at all.
+    `advertise`, `reach`: where clients, and where other nodes reach it. `instance`: of its process, made at
+    its start. `keys`: digest of what signs its tokens, equal at all.
     `free`: sessions that it would admit now, by kind ("audio", "audio_video"). `sessions`: that hold a place.
     """
 
@@ -29,6 +30,7 @@ class NodeRecord:
     limit: int = 0
     level: int = 0
     draining: bool = False
+    reach: str = ""
 
     def to_json(self) -> str:
         """The record as Redis holds it."""

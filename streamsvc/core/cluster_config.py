@@ -22,6 +22,7 @@ class Cluster(Group):
     # "redis://host:6379/0", a password better in the environment (STREAMSVC_CLUSTER__URL); not set: alone
     url: SecretStr | None = None
     node: str = ""  # name of this node, unlike any other's; "": made once and kept in the data folder
+    reach: str = ""  # where other nodes reach this one, if not at `advertise`: "http://10.0.0.5:8080"
     advertise: str = ""  # where clients and other nodes reach this one: "http://10.0.0.5:8080"
     # the same at all nodes, which sign with it what they tell each other: STREAMSVC_CLUSTER__SECRET
     secret: Annotated[SecretStr, Field(min_length=16)] | None = None
@@ -47,7 +48,7 @@ class Cluster(Group):
             raise ValueError('must be an address of Redis, as "redis://host:6379/0"')  # and tells no password
         return SecretStr(plain)
 
-    @field_validator("advertise")
+    @field_validator("advertise", "reach")
     @classmethod
     def _is_reachable(cls, url: str) -> str:
         if url:

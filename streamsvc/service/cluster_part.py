@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from streamsvc.cluster.node import ClusterNode
@@ -44,8 +45,10 @@ class ClusterPart:
         self._tasks = tasks
         sessions.join(self.sessions)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin; the node has joined its cluster."""
+        with contextlib.suppress(ClusterUnavailable):
+            await self.upkeep.forget_stale()
         self._tasks.spawn(self.remote.run())
         self._tasks.spawn(self.upkeep.run())
 

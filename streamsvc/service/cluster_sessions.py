@@ -33,12 +33,14 @@ class Place:
     """Where a session lives.
 
     `id`: its id, or the address where it leads nowhere. `shared`: what the cluster tells of a session that
-    does not live here; None: it lives here, or nowhere. `node`: address of the node that has it; "": none.
+    does not live here; None: it lives here, or nowhere. `node`: where this node reaches the one that has it;
+    "": none has it. `advertise`: where clients reach that one.
     """
 
     id: str
     shared: SharedSession | None = None
     node: str = ""
+    advertise: str = ""
 
 
 class ClusterSessions:
@@ -76,8 +78,10 @@ class ClusterSessions:
         holder = shared.owner.node if shared.owner is not None else ""
         if shared.ended:  # who had it last has it on disk
             holder = holder or shared.meta.get("node", "")
-        node = self._cluster.advertise_of(holder) if holder != self._cluster.name else None
-        return Place(shared.id, shared, node or "")  # of an earlier process of this node: none
+        if holder == self._cluster.name:  # an earlier process of this node
+            holder = ""
+        node, advertise = self._cluster.reach_of(holder), self._cluster.advertise_of(holder)
+        return Place(shared.id, shared, node or "", advertise or "")
 
     def _is_ours(self, own: Session | StoredSession, shared: SharedSession) -> bool:
         """Whether an ended session of this node answers, and not the one that the cluster has found."""

@@ -121,6 +121,25 @@ class ClusterUpkeep:
                 await self._sessions.erase(session)
             await self._sessions.stored.erase(name)
 
+    async def forget_stale(self) -> None:
+        """Leave sessions to the cluster that were cut off here and have not ended there, or have gone on there.
+
+        Those stay of which this node's disk holds more than Redis. Raises ClusterUnavailable.
+        """
+        stored = self._sessions.stored
+        names = list(stored.by_id)
+        for first in range(0, len(names), _PAGE):
+            known = await self._cluster.log.look(names[first : first + _PAGE])
+            for name, shared in known.items():
+                own = stored.by_id.get(name)
+                # One event more is the end that was found missing when the disk was read.
+                if (
+                    own is not None
+                    and shared.seq >= own.seq - 1
+                    and (not shared.ended or shared.seq > own.seq)
+                ):
+                    await stored.erase(name)
+
     # --- lost sessions ---
 
     async def close_lost(self) -> None:

@@ -68,7 +68,7 @@ def _alone(service: Service) -> NodeBody:
         sessions=service.sessions.places.taken,
         limit=service.settings.limits.sessions,
         free=dict(service.sessions.room().free),
-        level=service.load_controller.level,
+        level=service.load_controller.state.level,
         draining=service.sessions.draining,
         asked=True,
     )

@@ -59,7 +59,7 @@ class PublishPlaces:
             place = await self._sessions.locate(name)
             if place.shared is not None and not place.shared.ended:
                 if place.node:
-                    raise LivesElsewhere(place.node)
+                    raise LivesElsewhere(place.advertise)
                 await self._sessions.remote.drop(place.id)
                 await self._takeover.take_over(place.shared)
             elif not self._sessions.is_live_here(place.id):

@@ -133,7 +133,7 @@ class Service:
             await self.cluster.start()
             self.part = ClusterPart(self.cluster, self.sessions, self.auth.revoked, self._tasks)
             self.publications.join(self.part.publishing)
-            self.part.start()
+            await self.part.start()
         if self._at_once:
             self._checking = self._tasks.spawn(self._check_models())
         for worker in self.workers.values():

@@ -10,7 +10,6 @@ import asyncio
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from streamsvc.core.errors import ClusterUnavailable, Conflict
 from streamsvc.core.types import Gap, Speech
 from streamsvc.events.log import closed_row
 from streamsvc.events.stored import INTERRUPTED
+from streamsvc.service.cluster_membership import facts_of
 from streamsvc.service.remote_sessions import Rebuilt, RemoteSessions, rebuild
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
@@ -102,7 +102,7 @@ class Takeover:
             session = rebuilt.session
             age = max(0.0, (clock.utc() - rebuilt.found.ended_utc).total_seconds())
             session.restore(rebuilt.found, age)
-            self._share(session, shared, claim)
+            self._share(session, claim)
         except BaseException:
             await asyncio.shield(self._cluster.registry.release(claim))
             raise
@@ -157,18 +157,14 @@ class Takeover:
         session.log.resume(found.epoch if whole else secrets.token_hex(4), found.seq, ended=False)
         session.media.take_over(found.tracks)
         session.went_on = True
-        self._share(session, shared, claim)
+        self._share(session, claim)
         self._sessions.adopt(session)
         if "audio" in found.tracks:
             _tell_gap(session, lost_at(shared) or found.seconds)
         return session
 
-    def _share(self, session: Session, shared: SharedSession, claim: Claim) -> None:
-        facts: Mapping[str, str] = {
-            name: value for name, value in shared.meta.items() if name not in ("run", "renewed", "behind")
-        }
-        facts = {**facts, "epoch": session.log.epoch, "address": self._cluster.settings.advertise}
-        session.log.share(self._cluster.copy_of(session.id, facts, claim, session.log.seq))
+    def _share(self, session: Session, claim: Claim) -> None:
+        session.log.share(self._cluster.copy_of(session.id, facts_of(session), claim, session.log.seq))
 
 
 def _tell_gap(session: Session, lost: float) -> None:
