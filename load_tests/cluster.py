@@ -41,6 +41,7 @@ from streamsvc.cluster.shared_log import row_of
 from streamsvc.core.cluster_config import Cluster
 
 PLACED_SECONDS = 60.0  # until all publishers are there
+SOCKETS = 6.0  # in which the sockets of one round are killed
 SETTLE = 3.0  # after the last fault, and after the last publisher
 
 
@@ -176,18 +177,25 @@ async def run(plan: Plan, folder: Path) -> Figures:
 
 
 async def _kill(plan: Plan, faults: Faults) -> None:
-    """The faults in turn: sockets all the time, of nodes and Redis one after the other."""
-    rounds = ["node"] * plan.node_kills
-    for kind, count in (("redis", plan.redis_kills), ("both", plan.both)):
-        for number in range(count):
-            rounds.insert(round((number + 1) * len(rounds) / (count + 1)), kind)
-    rounds = rounds or ["none"]
-    for place, kind in enumerate(rounds):
-        sockets = plan.kills * (place + 1) // len(rounds) - plan.kills * place // len(rounds)
-        fault = {"node": faults.node, "redis": faults.redis, "both": faults.both, "none": faults.rest}[kind]
-        await asyncio.gather(fault(), *([faults.sockets(sockets, 6.0)] if sockets else []))
+    """The faults of `_rounds`, one after the other, with sockets killed meanwhile."""
+    rounds = _rounds(plan)
+    ways = {"node": faults.node, "redis": faults.redis, "both": faults.both, "none": faults.rest}
+    for place, (kind, sockets) in enumerate(rounds):
+        await asyncio.gather(ways[kind](), *([faults.sockets(sockets, SOCKETS)] if sockets else []))
         await faults.rest()
         print(f"{place + 1} of {len(rounds)}: {kind}, {sockets} sockets", file=sys.stderr, flush=True)
+
+
+def _rounds(plan: Plan) -> list[tuple[str, int]]:
+    """What is killed in turn, each with how many sockets; Redis among the nodes, evenly."""
+    kinds = ["node"] * plan.node_kills
+    for kind, count in (("redis", plan.redis_kills), ("both", plan.both)):
+        length = len(kinds)
+        for number in range(count):
+            kinds.insert(round((number + 1) * length / (count + 1)) + number, kind)
+    kinds = kinds or ["none"]
+    before = [plan.kills * place // len(kinds) for place in range(len(kinds) + 1)]
+    return [(kind, after - first) for kind, first, after in zip(kinds, before, before[1:], strict=False)]
 
 
 async def _run(plan: Plan, folder: Path) -> Figures:

@@ -44,7 +44,7 @@ CAPTION = {
     "text": "a closed caption of a few words",
     "words": [
         {"text": word, "start": 0.3 * n, "end": 0.3 * n + 0.25, "probability": 0.9}
-        for n, word in enumerate("a closed caption of a few words".split())
+        for n, word in enumerate(["a", "closed", "caption", "of", "a", "few", "words"])
     ],
     "start": 0.0,
     "end": 2.1,
