@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psutil
@@ -19,6 +20,9 @@ import structlog
 
 from engines import telemetry
 from streamsvc.core.clock import Threadless, VirtualLoop
+
+if TYPE_CHECKING:
+    from tests.builders.redis_server import RedisServer
 
 telemetry.switch_off()  # before any test imports a runtime
 # No deadline: the speed of an example depends on what else the machine runs.
@@ -97,6 +101,21 @@ def gstreamer() -> None:
 
     if why := missing():
         pytest.skip(why)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis of this test alone; skipped where there is none."""
+    from tests.builders.redis_server import RedisServer, missing  # here: test_conftest.py runs this file alone
+
+    if why := missing():
+        pytest.skip(why)
+    server = RedisServer(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from streamsvc.core.errors import ClusterUnavailable, ConfigError
 from streamsvc.core.tasks import BackgroundTasks
 
 log = structlog.get_logger()
+NODES_A_SECOND = 50  # records that a node reads at most: of more nodes it hears less often
 NAME_FILE = "node"  # in the data folder
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -57,6 +58,7 @@ class ClusterNode:
     Attributes:
         name: of this node.
         redis, registry, log, followers: what it works with.
+        contact: whether Redis answers, and what is to be copied to it.
         nodes: those that lived at the last heartbeat, by name, this one too.
     """
 
@@ -72,22 +74,27 @@ class ClusterNode:
         self._setup = setup
         self._instance = secrets.token_hex(8)
         self._tasks = BackgroundTasks()
-        self._contact = Contact(setup.fenced)
+        self.contact = Contact(setup.fenced)
         self._tools = CopyTools(
-            self.registry, self.log, self._contact, self._tasks.spawn, settings.write_seconds
+            self.registry, self.log, self.contact, self._tasks.spawn, settings.write_seconds
         )
         self._copies: dict[str, SessionCopy] = {}  # of sessions that have not ended
+        self._looked_at = 0.0  # at the nodes
         self._taken = False  # another process has this node's name
 
     @property
     def up(self) -> bool:
         """Whether Redis answers: else a session that loses this node goes on nowhere."""
-        return self._contact.up
+        return self.contact.up
 
     def record(self) -> NodeRecord:
         """What this node tells the others of itself."""
         bare = NodeRecord(self.name, self.settings.advertise, self._instance, self._setup.keys)
-        return self._setup.load(bare)
+        return self._setup.load(replace(bare, reach=self._reach))
+
+    @property
+    def _reach(self) -> str:
+        return self.settings.reach or self.settings.advertise
 
     # --- life ---
 
@@ -97,6 +104,17 @@ class ClusterNode:
         Raises:
             ConfigError: Redis does not answer; another node has this one's name, or signs with other keys.
         """
+        try:
+            await self._begin()
+        except BaseException:
+            await self.redis.close()
+            raise
+        self.contact.found()
+        self._tasks.spawn(self._beat())
+        self._tasks.spawn(self._copy())
+        log.info("joined the cluster", node=self.name, nodes=len(self.nodes))
+
+    async def _begin(self) -> None:
         try:
             await self.registry.look_at_redis()
             await self._join()
@@ -108,10 +126,6 @@ class ClusterNode:
             raise ConfigError(
                 f"cluster.prefix: what Redis holds below {self.settings.prefix!r} is not ours"
             ) from None
-        self._contact.found()
-        self._tasks.spawn(self._beat())
-        self._tasks.spawn(self._copy())
-        log.info("joined the cluster", node=self.name, nodes=len(self.nodes))
 
     async def _join(self) -> None:
         others = [one for one in await self.registry.nodes() if one.name != self.name]
@@ -127,6 +141,10 @@ class ClusterNode:
                     f"another node of this cluster is named {self.name!r}: set cluster.node to another name"
                 )
             await clock.sleep(self.settings.heartbeat_seconds)
+        await self._look()
+
+    async def _look(self) -> None:
+        self._looked_at = clock.now()
         self.nodes = {one.name: one for one in await self.registry.nodes()}
         metrics.cluster_nodes.set(len(self.nodes))
 
@@ -134,17 +152,17 @@ class ClusterNode:
         """Leave the cluster: its sessions have ended, and given their claims back."""
         await self.followers.close()
         await self._tasks.cancel()
-        for copy in {**self._contact.behind, **self._copies}.values():
+        for copy in {**self.contact.behind, **self._copies}.values():
             await copy.abandon()
-        if self._contact.up:
+        if self.contact.up:
             try:
                 for copy in self._copies.values():
                     if copy.claim is not None and not copy.fenced:
                         await self.registry.release(copy.claim)
                 await self.registry.leave(self.record())
             except ClusterUnavailable:
-                self._contact.lost()
-        metrics.cluster_redis_up.set(0)
+                self.contact.lost()
+        metrics.cluster_redis_up.set(-1)
         await self.redis.close()
 
     # --- sessions ---
@@ -153,7 +171,7 @@ class ClusterNode:
         self, session: str, facts: Mapping[str, str], claim: Claim | None = None, seq: int = 0
     ) -> SessionCopy:
         """The way of a session of this node to Redis; arguments as of SessionCopy."""
-        mine = {"node": self.name, "address": self.settings.advertise, "behind": ""}
+        mine = {"node": self.name, "address": self._reach, "behind": ""}
         copy = SessionCopy(session, self._tools, {**facts, **mine}, claim, seq)
         self._copies[session] = copy
         return copy
@@ -163,6 +181,11 @@ class ClusterNode:
         record = self.nodes.get(name)
         return record.advertise if record is not None else None
 
+    def reach_of(self, name: str) -> str | None:
+        """Where this node reaches another that lived at the last heartbeat; None: it did not."""
+        record = self.nodes.get(name)
+        return (record.reach or record.advertise) if record is not None else None
+
     # --- heartbeat ---
 
     async def _beat(self) -> None:
@@ -171,23 +194,24 @@ class ClusterNode:
             try:
                 await self._beat_once()
             except ClusterUnavailable:
-                self._contact.lost()
+                self.contact.lost()
             except (ValueError, TypeError):
                 log.error("what other nodes tell cannot be read", prefix=self.settings.prefix)
             await clock.sleep(self.settings.heartbeat_seconds - (clock.now() - began))
 
     async def _beat_once(self) -> None:
+        began = clock.now()
         await self.registry.look_at_redis()
-        if not self._contact.up:
-            self.registry.back = await self.registry.now()
+        if not self.contact.up or clock.now() - began > self.settings.write_seconds:
+            self.registry.back = await self.registry.now()  # others may have shown events without Redis
         if await self.registry.join(self.record()) == self._taken:
             self._taken = not self._taken
             if self._taken:
                 log.error("another node has this one's name: it is not listed", node=self.name)
         await self._renew()
-        self.nodes = {one.name: one for one in await self.registry.nodes()}
-        metrics.cluster_nodes.set(len(self.nodes))
-        self._contact.found()
+        if clock.now() - self._looked_at >= len(self.nodes) / NODES_A_SECOND:
+            await self._look()
+        self.contact.found()
 
     async def _renew(self) -> None:
         for session, copy in list(self._copies.items()):
@@ -202,7 +226,7 @@ class ClusterNode:
 
     async def _copy(self) -> None:
         """Copy what Redis lacks, one session after the other, whenever Redis answers."""
-        contact = self._contact
+        contact = self.contact
         while True:
             await contact.work.wait()
             contact.work.clear()
@@ -236,8 +260,3 @@ def node_name(settings: Cluster, data_dir: Path) -> str:
 def digest(secret: str, *keys: str) -> str:
     """A digest of what must be equal at all nodes, which tells none of it."""
     return hmac.new(secret.encode(), "\0".join(keys).encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def with_load(record: NodeRecord, free: Mapping[str, int], *, sessions: int, limit: int) -> NodeRecord:
-    """A record with how many sessions more the node would admit, by kind, and how many it has."""
-    return replace(record, free=dict(free), sessions=sessions, limit=limit)

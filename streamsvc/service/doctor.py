@@ -24,8 +24,10 @@ import psutil
 from aioice import stun
 from rich.console import Console
 
+from streamsvc.cluster.redis_client import RedisClient, items, text
+from streamsvc.cluster.registry import Registry
 from streamsvc.core import clock
-from streamsvc.core.config import Settings
+from streamsvc.core.config import Cluster, Settings
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.web_address import port_range
 from streamsvc.ingest import rtmp_nginx, sandbox, srt_program
@@ -65,6 +67,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield _rtmp(settings.ingest.rtmp_listen)
     if settings.ingest.srt_listen:
         yield _srt(settings.ingest.srt_listen)
+    if settings.cluster.url is not None:
+        yield await _redis(settings.cluster)
     yield _tls(settings)
     yield _weights(await asyncio.to_thread(wrong_models, settings))
     yield _vision(await asyncio.to_thread(vision_runtime, settings))
@@ -100,6 +104,29 @@ def _port(host: str, port: int) -> Finding:
             advice = "choose another with --port, or stop what listens there (it may be this service)"
             return Finding("port", "fault", f"TCP {host} {port}: {error.strerror}", advice)
     return Finding("port", "ok", f"TCP {host} {port} is free")
+
+
+async def _redis(settings: Cluster) -> Finding:
+    """Whether the Redis of the cluster answers, and keeps what it is given."""
+    try:
+        redis = RedisClient(settings)
+    except ConfigError as error:
+        return Finding("redis", "fault", "the package redis is not installed", error.message)
+    try:
+        nodes = await Registry(redis, settings, "", 0.0).nodes()
+        evicts = items(await redis.run("CONFIG", "GET", "maxmemory-policy"))
+    except StreamsvcError as error:
+        advice = "start it, or correct cluster.url, its password, or what this user may do"
+        return Finding("redis", "fault", error.message, advice)
+    except (ValueError, TypeError):
+        advice = "choose another cluster.prefix"
+        return Finding("redis", "fault", "it holds something else below cluster.prefix", advice)
+    finally:
+        await redis.close()
+    if evicts and text(evicts[-1]) != "noeviction":
+        told = f"maxmemory-policy is {text(evicts[-1])}: with its memory full it forgets sessions"
+        return Finding("redis", "warning", told, "set maxmemory-policy noeviction")
+    return Finding("redis", "ok", f"it answers; nodes of the cluster that live: {len(nodes)}")
 
 
 def _udp(host: str, ports: str, publishers: int) -> Finding:

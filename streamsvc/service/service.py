@@ -67,7 +67,7 @@ class Service:
         wrong_models: see `engine_table.wrong_models`; None: not yet checked.
 
     Raises:
-        ConfigError: another process has the data folder.
+        ConfigError: another process has the data folder; the cluster cannot be joined.
     """
 
     def __init__(
@@ -125,12 +125,9 @@ class Service:
         if self._keeps:
             self._folder = FolderLock(self.settings.data_dir)
             await self.sessions.stored.find_all()
+            await self._join_cluster()
             self._tasks.spawn(retention.run(self.sessions))  # erases in the data folder
-        if self._keeps and self.settings.cluster.url is not None:
-            self.cluster = cluster_membership.node_of(
-                self.settings, self.sessions, self.load_controller, self._tasks
-            )
-            await self.cluster.start()
+        if self.cluster is not None:
             self.part = ClusterPart(self.cluster, self.sessions, self.auth.revoked, self._tasks)
             self.publications.join(self.part.publishing)
             await self.part.start()
@@ -143,6 +140,19 @@ class Service:
         if "see" in self._at_once:
             self._tasks.spawn(self._prepare_router())
         return self
+
+    async def _join_cluster(self) -> None:
+        """Be a node of the cluster that the settings name. Raises ConfigError: it cannot be."""
+        if self.settings.cluster.url is None:
+            return
+        try:
+            node = cluster_membership.node_of(self.settings, self.sessions, self.load_controller, self._tasks)
+            await node.start()
+        except BaseException:
+            if self._folder is not None:
+                self._folder.close()
+            raise
+        self.cluster = node
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

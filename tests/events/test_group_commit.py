@@ -18,7 +18,10 @@ class Disk:
 
     def __init__(self) -> None:
         self.log: list[tuple[str, list[str]]] = []
-        self.groups = GroupCommit(self.store, lambda entry: self.log.append(("shown", [entry.text])))
+        self.groups = GroupCommit(self.store, self.show)
+
+    def show(self, entry: Entry) -> None:
+        self.log.append(("shown", [entry.text]))
 
     async def store(self, entries: Sequence[Entry]) -> None:
         await clock.sleep(1.0)
@@ -65,5 +68,22 @@ def test_a_disk_that_hangs_costs_ephemeral_events_and_no_durable_ones(
         await disk.groups.drain()
         assert [text for what, [*text] in disk.log if what == "shown"] == [["1"], ["a"], ["2"], ["3"]]
         assert metrics.events_dropped.labels("pong")._value.get() - before == 2
+
+    virtual.run(main())
+
+
+def test_events_that_do_not_gather_are_stored_at_once_and_those_that_come_meanwhile_together(
+    virtual: asyncio.Runner,
+) -> None:
+    async def main() -> None:
+        disk = Disk()
+        disk.groups = GroupCommit(disk.store, disk.show, gather=0)
+        began = clock.now()
+        disk.put("1")
+        await clock.sleep(0.5)
+        disk.put("2", "a", "3")
+        await disk.groups.drain()
+        assert [texts for what, texts in disk.log if what == "stored"] == [["1"], ["2", "3"]]
+        assert clock.now() - began == 2.0
 
     virtual.run(main())

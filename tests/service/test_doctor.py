@@ -16,6 +16,8 @@ from streamsvc.core import clock, config
 from streamsvc.ingest import libsrt, rtmp_nginx, sandbox
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
+from tests.builders.cluster import node_of, settings_of
+from tests.builders.redis_server import RedisServer
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
@@ -187,3 +189,21 @@ async def test_what_confines_sources_is_told_with_what_to_do(
         assert found.verdict == verdict
         assert bool(found.advice) == (verdict != "ok")
         assert mode == "off" or sandbox.described(layers) in found.text
+
+
+async def test_the_redis_of_a_cluster_is_looked_at(tmp_path: Path, redis_server: RedisServer) -> None:
+    cluster = settings_of(redis_server, heartbeat_seconds=0.5, lease_seconds=5.0)
+    groups = {"cluster": cluster.model_dump()}
+    async with node_of(redis_server, heartbeat_seconds=0.5, lease_seconds=5.0) as node:
+        found = of(await findings(tmp_path, **groups), "redis")
+        assert (found.verdict, found.text[-1]) == ("ok", "1")
+        await node.redis.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        found = of(await findings(tmp_path, **groups), "redis")
+        assert (found.verdict, found.advice) == ("warning", "set maxmemory-policy noeviction")
+        await node.redis.run("HSET", node.redis.key("nodes"), "other", "no record")
+        assert "prefix" in of(await findings(tmp_path, **groups), "redis").advice
+        await node.redis.run("HDEL", node.redis.key("nodes"), "other")
+    redis_server.kill()
+    found = of(await findings(tmp_path, **groups), "redis")
+    assert found.verdict == "fault"
+    assert str(redis_server.port) not in found.text

@@ -9,7 +9,9 @@ import pytest
 
 from streamsvc.core import metrics
 from streamsvc.service import health
+from tests.builders.cluster import node_of, until
 from tests.builders.fake_service import at_the_door, serving
+from tests.builders.redis_server import RedisServer
 from tests.builders.session import Sender
 
 
@@ -75,3 +77,19 @@ async def test_free_bytes_are_those_of_the_folder_s_own_disk_and_a_broken_one_is
         assert value(text, 'streamsvc_disk_free_bytes{folder="data"}') == -1
         assert value(text, "streamsvc_process_open_fds") < value(text, "streamsvc_process_max_fds")
         assert service.settings.models.dir.parts[-1] == "yet"
+
+
+async def test_whether_failover_is_on_is_told_and_costs_no_readiness(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamsvc.workers.supervisor.Worker.fresh", True)
+    async with serving(tmp_path) as service:
+        assert health.readiness(service)["failover"] is None
+        async with node_of(redis_server) as node:
+            service.cluster, service.wrong_models = node, {}
+            assert health.readiness(service)["failover"] is True
+            redis_server.kill()
+            await until(lambda: not node.up)
+            assert health.readiness(service)["failover"] is False
+            assert health.readiness(service)["ready"]
+        service.cluster = None

@@ -14,7 +14,7 @@ from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import capacity, load_controller
 from streamsvc.service.load_controller import TICK, WARMUP, LoadController, levels_of
-from streamsvc.service.load_policy import LIMITS, OTHERS, OUTAGES, Load, LoadState
+from streamsvc.service.load_policy import FAILOVER, LIMITS, OTHERS, OUTAGES, Load, LoadState
 
 
 @dataclass
@@ -317,6 +317,12 @@ def test_a_worker_that_does_not_answer_is_told_at_once(virtual: asyncio.Runner) 
         silent.clear()
         await clock.sleep(0.15)
         assert session.outages == ["", OUTAGES["hear"], ""]
+        silent.append("redis")
+        await clock.sleep(0.15)
+        assert session.outages[-1] == FAILOVER
+        silent.append("see")
+        await clock.sleep(0.15)
+        assert session.outages[-1] == OUTAGES["see"], "what is late is more urgent"
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streamsvc.core.degradation import ALL_LEVELS, MAX_LEVEL
 from streamsvc.service.load_policy import (
+    FAILOVER,
     FORCED,
     LIMITS,
     MAX_RECOVERY,
@@ -183,6 +184,14 @@ def test_every_reason_has_a_message_of_what_is_late_what_is_reduced_and_what_wor
 def test_the_reason_of_the_process_names_its_cause_whoever_asks() -> None:
     assert process_reason(states([LATE])[-1]) == LIMITS["backlog"].reason
     assert process_reason(LoadState()) == ""
+
+
+def test_failover_that_is_off_is_told_with_what_it_means() -> None:
+    told = described(0, FAILOVER)
+    assert told["level"] == 0
+    assert told["message"].startswith("Failover is off: Redis")
+    assert "may be lost" in told["message"]
+    assert "follows late" not in told["message"]  # nothing is late
 
 
 @pytest.mark.parametrize("level", [0, 3])
