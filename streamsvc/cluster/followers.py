@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from streamsvc.cluster.records import Row
 from streamsvc.cluster.redis_client import RedisClient, items, text
@@ -61,7 +61,7 @@ class Followers:
         self._task: asyncio.Task[None] | None = None
         self._told_at = 0.0
 
-    async def follow(self, session: str, after: int) -> AsyncIterator[list[Row]]:
+    async def follow(self, session: str, after: int) -> AsyncGenerator[list[Row], None]:
         """Rows of a session: durable ones with seq > `after`, none missing, and ephemeral ones (seq 0).
 
         Never ends by itself, and waits where Redis is away. Leave it with `contextlib.aclosing`.

@@ -92,9 +92,9 @@ class OpenSpeech:
                 self._open = unit
 
     @property
-    def speaking(self) -> bool:
-        """Whether an utterance is under way."""
-        return self._since is not None
+    def since(self) -> float | None:
+        """Session seconds from which on an utterance under way is in no closed cue; None: there is none."""
+        return None if self._since is None else max(self._since, self._closed)
 
     @property
     def language(self) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from streamsvc.cluster.node import ClusterNode
 from streamsvc.cluster.records import SharedSession
+from streamsvc.cluster.redis_client import Argument
 from streamsvc.core.errors import ClusterUnavailable
 from streamsvc.events.stored import StoredSession
 from streamsvc.service.auth import covers
@@ -19,6 +19,7 @@ from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
 from streamsvc.service.shared_directory import SharedEntry, standing
 
+ERASED = "erased"  # key of the ids of sessions that were erased, by Redis' milliseconds
 STALLED = "session_stalled"  # code of what a session cannot do whose node has died
 # States that a session may be in by what is known without its events: ended, and without a node.
 _POSSIBLE = {
@@ -102,7 +103,12 @@ class ClusterSessions:
         Raises:
             ClusterUnavailable, CapacityError: it cannot be followed now.
         """
-        place = await self.locate(address)
+        try:
+            place = await self.locate(address)
+        except ClusterUnavailable:
+            if (followed := self.remote.held(address)) is not None:
+                return followed  # as it was known last
+            raise
         if place.shared is None:
             return None
         return await self.remote.open(place.shared, self._sessions.shared)
@@ -145,12 +151,23 @@ class ClusterSessions:
             return None
         if purge:
             await self.remote.drop(place.id)
-            await self._cluster.log.delete(place.id, name_of(place.id))
+            await self.forget(place.id)
         return place.id
 
     async def forget(self, session_id: str) -> None:
-        """Erase what the cluster keeps of a session that this node has erased by a client's wish."""
-        await asyncio.shield(self._cluster.log.delete(session_id, name_of(session_id)))
+        """Erase what the cluster keeps of a session, and have all nodes do so, those too that are away now.
+
+        Raises:
+            ClusterUnavailable: it stays where it is not erased yet.
+        """
+        redis, registry = self._cluster.redis, self._cluster.registry
+        now, erased = await registry.now(), redis.key(ERASED)
+        commands: list[list[Argument]] = [
+            ["ZREMRANGEBYSCORE", erased, "-inf", now - registry.keep_ms],
+            ["ZADD", erased, now, session_id],
+        ]
+        await redis.pipeline(commands)
+        await self._cluster.log.delete(session_id, name_of(session_id))
 
 
 def stalled(place: Place) -> ClusterUnavailable:

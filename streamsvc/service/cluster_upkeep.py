@@ -12,6 +12,7 @@ from streamsvc.cluster.records import SharedSession
 from streamsvc.cluster.redis_client import Argument, items, number, text
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, ClusterUnavailable
+from streamsvc.service.cluster_sessions import ERASED
 from streamsvc.service.revocations import Revocations
 from streamsvc.service.sessions import Sessions
 from streamsvc.service.shared_directory import started
@@ -97,22 +98,11 @@ class ClusterUpkeep:
 
     # --- erased sessions ---
 
-    async def tell_erased(self, session_id: str) -> None:
-        """Have all nodes erase a session, those too that are away now. Raises ClusterUnavailable."""
-        redis, registry = self._cluster.redis, self._cluster.registry
-        now, erased = await registry.now(), self._cluster.redis.key("erased")
-        oldest = now - registry.keep_ms
-        commands: list[list[Argument]] = [
-            ["ZREMRANGEBYSCORE", erased, "-inf", oldest],
-            ["ZADD", erased, now, session_id],
-        ]
-        await redis.pipeline(commands)
-
     async def erase(self) -> None:
         """Erase what was erased at other nodes. Raises ClusterUnavailable."""
         redis = self._cluster.redis
         found = items(
-            await redis.run("ZRANGEBYSCORE", redis.key("erased"), self._erased_at, "+inf", "WITHSCORES")
+            await redis.run("ZRANGEBYSCORE", redis.key(ERASED), self._erased_at, "+inf", "WITHSCORES")
         )
         for name, at in zip(map(text, found[::2]), map(text, found[1::2]), strict=True):
             self._erased_at = max(self._erased_at, int(float(at)))
@@ -122,7 +112,7 @@ class ClusterUpkeep:
             await self._sessions.stored.erase(name)
 
     async def forget_stale(self) -> None:
-        """Leave sessions to the cluster that were cut off here and have not ended there, or have gone on there.
+        """Leave sessions to the cluster that were cut off here, and have not ended or have gone on there.
 
         Those stay of which this node's disk holds more than Redis. Raises ClusterUnavailable.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -89,7 +90,8 @@ class Publications:
             Conflict, CapacityError, InvalidRequest: see `publish`. LivesElsewhere: on another node.
         """
         if self._cluster is not None and name is not None:
-            await self._cluster.prepare(name)
+            place = functools.partial(self._sessions.place, None, holder, kind)
+            await self._cluster.prepare(name, place)
         live = self._live(name) if name is not None else None
         with self._sessions.place(live, holder, kind):
             session = live or self._begin(name, holder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import urlencode
 
 from streamsvc.cluster.node import ClusterNode
@@ -46,23 +48,28 @@ class PublishPlaces:
         self._takeover = takeover
         self._signature = signature
 
-    async def prepare(self, name: str) -> None:
+    async def prepare(self, name: str, place: Callable[[], AbstractContextManager[None]]) -> None:
         """Have the live session of a name here, if it has one, so that it can be published to.
 
         One whose node has died is taken over. While Redis is away only this node is asked.
 
+        Args:
+            name: of the session.
+            place: holds a place for one more session.
+
         Raises:
             LivesElsewhere: it lives on another node. Conflict: another node begins it, or takes it over.
-            CapacityError: it cannot be taken over here.
+            CapacityError: no place is free for one to be taken over, or it cannot be stored here.
         """
         try:
-            place = await self._sessions.locate(name)
-            if place.shared is not None and not place.shared.ended:
-                if place.node:
-                    raise LivesElsewhere(place.advertise)
-                await self._sessions.remote.drop(place.id)
-                await self._takeover.take_over(place.shared)
-            elif not self._sessions.is_live_here(place.id):
+            found = await self._sessions.locate(name)
+            if found.shared is not None and not found.shared.ended:
+                if found.node:
+                    raise LivesElsewhere(found.advertise)
+                with place():
+                    await self._takeover.take_over(found.shared)
+                await self._sessions.remote.drop(found.id)
+            elif not self._sessions.is_live_here(found.id):
                 await self._begin(name)
         except ClusterUnavailable as error:
             if error.code != ClusterUnavailable.code:  # not Redis

@@ -28,6 +28,7 @@ from streamsvc.events.replay import translations_of, units_of
 from streamsvc.events.store import Store, StoredQuestion
 from streamsvc.events.stored import StoredSession, described
 from streamsvc.events.subscription import Entry
+from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.shared_directory import SharedDirectory, started, state_after
@@ -36,17 +37,25 @@ from streamsvc.service.stored_sessions import fill, restore_answer
 log = structlog.get_logger()
 MOST = 64  # sessions followed at once; the longest unused makes room
 IDLE_SECONDS = 60.0  # without a reader, after which a session is followed no longer
+GONE_SECONDS = (
+    10.0  # after which what Redis does not have was erased; before, Redis may have lost it for a moment
+)
 LOOK_SECONDS = 1.0  # between two looks whether the nodes of the followed sessions live
 _PAGE = 500  # events read at once
 
 
 @dataclass(slots=True)
 class _Followed:
-    """One followed session. `originals`: start and end of its captions by id, for translations."""
+    """One followed session.
+
+    `originals`: start and end of its captions by id, for translations. `seen_at`: when Redis last had it
+    (monotonic seconds).
+    """
 
     session: Session
     task: asyncio.Task[None] | None = None
     originals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seen_at: float = field(default_factory=clock.now)
 
 
 class RemoteSessions:
@@ -90,6 +99,11 @@ class RemoteSessions:
         followed.session.used_at = clock.now()
         return followed.session
 
+    def held(self, address: str) -> Session | None:
+        """A session that is followed already, by its id or name; the newest of a name."""
+        named = [one for name, one in self.by_id.items() if address in (name, name_of(name))]
+        return max(named, key=lambda session: session.clock.started_utc, default=None)
+
     async def frame(self, session_id: str, at: float) -> bytes | None:
         """The newest thumbnail of any session at or before session second `at`; None too without Redis."""
         with contextlib.suppress(ClusterUnavailable):
@@ -113,9 +127,11 @@ class RemoteSessions:
         known = await self._cluster.log.look(list(self._followed)) if self._followed else {}
         for name, followed in list(self._followed.items()):
             shared = known.get(name)
-            if shared is None:
-                await self.drop(name)  # it was erased
-            elif shared.stalled and followed.session.state is State.LIVE:
+            if shared is not None:
+                followed.seen_at = now
+            elif now - followed.seen_at >= GONE_SECONDS:
+                await self.drop(name)
+            if shared is not None and shared.stalled and followed.session.state is State.LIVE:
                 media = followed.session.media
                 media.show(State.STALLED, media.summary()["tracks"])
 

@@ -169,10 +169,10 @@ class Takeover:
 
 def _tell_gap(session: Session, lost: float) -> None:
     """Tell what will never be captioned: from what was open when the node was lost until now."""
-    speech, now = session.dispatcher.open_speech, session.clock.position()
-    begin = max(0.0, speech.progress(lost, 0.0).known)
-    if speech.speaking:
-        session.dispatch(Speech(session.id, "main", lost, clock.now(), active=False))
+    since, now = session.dispatcher.open_speech.since, session.clock.position()
+    if since is not None:
+        session.dispatch(Speech(session.id, "main", max(since, lost), clock.now(), active=False))
+    begin = lost if since is None else since
     if now > begin:
         session.dispatch(Gap(session.id, "main", begin, clock.now(), begin, now, NODE_LOST))
 

@@ -348,7 +348,7 @@ async def test_a_log_that_cannot_be_read_leaves_no_file_open(
     async with doors(tmp_path) as (running, _):
         await talk(running, "talk")
     async with doors(tmp_path) as (running, client):
-        monkeypatch.setattr(stored_sessions, "_fill", fails)
+        monkeypatch.setattr(stored_sessions, "fill", fails)
         monkeypatch.setattr(Store, "close", noted)
         assert (await client.get("/v1/sessions/talk")).status_code == 500
         assert closed == [False]

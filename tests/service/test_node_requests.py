@@ -1,0 +1,58 @@
+"""Requests of other nodes have the grants that these have signed; others have none by their signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamsvc.core.types import Grants
+from streamsvc.service.node_signature import HEADER, Forwarded, NodeSignature
+from tests.builders.cluster import SECRET
+from tests.builders.fake_service import Peer
+from tests.builders.nodes import published, silent_node
+from tests.builders.redis_server import RedisServer
+from tests.builders.service import error_of
+from tests.builders.spoken import KEY
+
+KEYED = {"server": {"api_key": KEY}}
+PATH = "/v1/sessions/talk"
+READER = Grants("t", "talk", frozenset({"subscribe"}), None, "abcdefghijkl")
+BODY = b'{"vocabulary": ["Ada"]}'
+JSON = {"Content-Type": "application/json"}
+
+
+def signed(method: str, grants: Grants, body: bytes = b"", secret: str = SECRET) -> dict[str, str]:
+    """The header of a request that a node has signed."""
+    return {HEADER: NodeSignature(secret).forwarded(Forwarded(method, PATH, body, grants, "192.0.2.7"))}
+
+
+async def test_a_signature_grants_what_the_client_of_the_other_node_has(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with silent_node(redis_server, tmp_path, "one", **KEYED) as one:
+        session = await published(one)
+        assert (await one.client.get(PATH, headers=signed("GET", READER))).status_code == 200
+        may_not = await one.client.patch(PATH, content=BODY, headers=JSON | signed("PATCH", READER, BODY))
+        assert error_of(may_not) == (403, "forbidden")
+        publisher = Grants("t", "talk", frozenset({"publish"}), None, "abcdefghijkl")
+        other = await one.client.patch(PATH, content=b"{}", headers=JSON | signed("PATCH", publisher, BODY))
+        assert error_of(other) == (401, "bad_request"), "another body was signed"
+        assert session.speech.options.vocabulary == ()
+        done = await one.client.patch(PATH, content=BODY, headers=JSON | signed("PATCH", publisher, BODY))
+        assert done.status_code == 200, done.text
+        assert session.speech.options.vocabulary == ("Ada",)
+
+
+async def test_what_no_node_has_signed_opens_nothing(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with silent_node(redis_server, tmp_path, "one", **KEYED) as one:
+        await published(one)
+        for headers in (
+            signed("GET", READER, secret="another secret of others"),
+            signed("DELETE", READER),
+            {HEADER: "x"},
+            {HEADER: ""},
+            {HEADER: "x", "Authorization": f"Bearer {KEY}"},
+        ):
+            assert error_of(await one.client.get(PATH, headers=headers)) == (401, "bad_request")
+        assert (await one.client.get("/healthz", headers={HEADER: "x"})).json()["node"] == "one"
