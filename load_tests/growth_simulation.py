@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from load_tests.growth_redis import Point
+from streamsvc.cluster.node import NODES_A_SECOND
 
 HEARTBEAT, LEASE = 1.0, 4.0  # seconds, as cluster.heartbeat_seconds and lease_seconds
 SECONDS, DIES = 12.0, 4.0  # of a simulation; when every tenth node dies
@@ -59,11 +60,17 @@ class Costs:
         return float(np.interp(nodes, xs, ys)) / 1000
 
 
+def look_seconds(nodes: float) -> float:
+    """Seconds between two looks of one node at the records of all."""
+    return max(HEARTBEAT, nodes / NODES_A_SECOND)
+
+
 def load(costs: Costs, nodes: float, sessions: int, rates: Rates) -> Load:
     """What so many nodes with so many sessions each ask of Redis."""
     followed = rates.followed * sessions
     per_second = {
         "heartbeat": 1.0 / HEARTBEAT,
+        "nodes": 1.0 / look_seconds(nodes),
         "append": rates.durable * sessions,
         "live": rates.live * followed,
         "follow": FOLLOWS if followed else 0.0,
@@ -100,6 +107,7 @@ class Node:
 
     has: int
     known: Sequence[int] = ()
+    looked: float = float("-inf")
     renewed: float = 0.0
     dead: bool = False
 
@@ -116,7 +124,7 @@ class Simulation:
     """
 
     def __init__(self, costs: Costs, rates: Rates, places: int, count: int, seed: int = 7) -> None:
-        names = ("heartbeat", "append", "live", "claim, release")
+        names = ("heartbeat", "nodes", "append", "live", "claim, release")
         self._cost = {name: costs.of(name, count) for name in names}
         self._rates = rates
         self._places = places
@@ -166,7 +174,9 @@ class Simulation:
         self._found.leases += node.renewed > 0 and done - node.renewed > LEASE
         node.renewed = done
         self._published[number] = node.has
-        node.known = tuple(self._published)
+        if now - node.looked >= look_seconds(len(self._nodes)):
+            done = self._asked(done, "nodes")
+            node.known, node.looked = tuple(self._published), now
         self._at(max(done, now + HEARTBEAT), functools.partial(self._beat, number))
 
     def _talk(self, number: int, durable: bool, now: float) -> None:
@@ -185,15 +195,19 @@ class Simulation:
         for number in self._draw.sample(range(count), count // 10):
             node = self._nodes[number]
             node.dead = True
-            self._published[number] = self._places
+            self._at(now + LEASE, functools.partial(self._forget, number))
             self._found.returned += node.has
             self._found.lost += node.has
             for _ in range(node.has):
                 back = now + self._draw.uniform(*RETURN)
                 self._at(max(back, node.renewed + LEASE), functools.partial(self._offer, back, -1))
 
+    def _forget(self, number: int, now: float) -> None:
+        """The record of a dead node is gone: nobody is sent there any more."""
+        self._published[number] = self._places
+
     def _offer(self, since: float, to: int, now: float) -> None:
-        """A publisher offers at a random node, or where it was sent (`to`)."""
+        """A publisher offers at a random node, or where it was sent (`to`): nobody is sent twice."""
         number = to if to >= 0 else self._draw.randrange(len(self._nodes))
         node = self._nodes[number]
         if node.dead:
@@ -202,9 +216,10 @@ class Simulation:
             node.has += 1
             self._found.lost -= 1
             self._found.back_s = max(self._found.back_s, self._asked(now, "claim, release") - since)
-        elif to < 0 and (free := [one for one, has in enumerate(node.known) if has < self._places]):
+        elif to < 0 and min(node.known, default=self._places) < self._places:
             self._found.redirects += 1
-            self._at(now + REDIRECT, functools.partial(self._offer, since, self._draw.choice(free)))
+            most = node.known.index(min(node.known))  # room, as it knows: the others think so too
+            self._at(now + REDIRECT, functools.partial(self._offer, since, most))
         else:
             self._found.refused += 1
             self._at(now + AGAIN, functools.partial(self._offer, since, -1))

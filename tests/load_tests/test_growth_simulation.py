@@ -6,9 +6,9 @@ import pytest
 
 from load_tests.growth import Figures, breaks_at, modelled, table, verdict
 from load_tests.growth_redis import Cost, Point
-from load_tests.growth_simulation import Costs, Rates, Simulation, load
+from load_tests.growth_simulation import Costs, Rates, Simulation, load, look_seconds
 
-OPS = ("append", "live", "follow", "claim, release")
+OPS = ("nodes", "append", "live", "follow", "claim, release")
 RATES = Rates(durable=2.0, live=3.0, followed=0.5)
 
 
@@ -34,14 +34,20 @@ def test_costs_lie_between_the_points_and_go_on_as_the_last_two() -> None:
 def test_the_load_is_what_the_nodes_ask_and_tells_what_it_is_for() -> None:
     one = load(Costs([point(1, 1.0)]), 10, 8, RATES)
     # Ten nodes: a heartbeat of 1 ms, 16 events, 12 ephemeral ones and 10 reads of 0.05 ms each second.
-    assert one.shares == pytest.approx({"heartbeat": 0.01, "append": 0.008, "live": 0.006, "follow": 0.005})
-    assert one.operations == pytest.approx(10 * (1 + 16 + 12 + 10))
+    assert one.shares == pytest.approx(
+        {"heartbeat": 0.01, "nodes": 0.0005, "append": 0.008, "live": 0.006, "follow": 0.005}
+    )
+    assert one.operations == pytest.approx(10 * (1 + 1 + 16 + 12 + 10))
     assert load(Costs([point(1, 1.0)]), 10, 8, Rates(2.0, 3.0, 0.0)).shares["follow"] == 0.0
 
 
-def test_heartbeats_that_read_every_node_break_it_sooner() -> None:
+def test_nodes_look_at_each_other_the_less_often_the_more_they_are() -> None:
+    assert [look_seconds(nodes) for nodes in (1, 50, 1000)] == [1.0, 1.0, 20.0]
+
+
+def test_heartbeats_that_grow_with_the_nodes_break_it_sooner() -> None:
     flat, growing = Costs([point(1, 0.1), point(100, 0.1)]), Costs([point(1, 0.1), point(100, 1.1)])
-    assert breaks_at(flat, 8, RATES) == pytest.approx(0.7 / 0.002, abs=1)
+    assert breaks_at(flat, 8, RATES) == pytest.approx(0.7 / 0.002, abs=9)
     assert breaks_at(growing, 8, RATES) < breaks_at(flat, 8, RATES)
     assert breaks_at(Costs([point(1, 0.0, 0.0)]), 8, RATES, most=5000) == 5000
 
