@@ -63,6 +63,11 @@ class Contact:
         if self.up:
             self.work.set()
 
+    def caught_up(self, session: str, copy: Behind) -> None:
+        """Note that Redis lacks nothing of a session, or gets nothing more of it, by this copy."""
+        if self.behind.get(session) is copy:
+            del self.behind[session]
+
 
 @dataclass(frozen=True, slots=True)
 class CopyTools:

@@ -74,7 +74,7 @@ class RedisClient:
             settings.url.get_secret_value(),
             max_connections=settings.connections,
             timeout=READ_SECONDS,
-            socket_timeout=2 * READ_SECONDS,
+            socket_timeout=None,  # redis-py's is an asyncio.wait_for, which before Python 3.12 loses cancels
             socket_connect_timeout=READ_SECONDS,
             retry=Retry(NoBackoff(), 0),
             protocol=2,

@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Protocol
 
 import structlog
 
 from streamsvc.cluster.contact import CopyTools
+from streamsvc.cluster.holding import Holding
 from streamsvc.cluster.live_rows import LiveRows
 from streamsvc.cluster.pending import Pending
-from streamsvc.cluster.records import Claim, Owner, Row
+from streamsvc.cluster.records import Claim, Row
 from streamsvc.cluster.registry import Renewed
 from streamsvc.cluster.shared_log import Call, Fenced, Hole, Question
 from streamsvc.core import clock, metrics
@@ -63,18 +63,17 @@ class SessionCopy:
         seq: int = 0,
     ) -> None:
         self.session = session
-        self.claim = claim
         self.fenced = False
         self.behind = False
         self.ended = False
         self._tools = tools
+        self._holding = Holding(session, tools.registry, tools.log, claim)
         self._copies = facts.get("stored") != "0"
         self._pending = Pending(facts)
         self._live = LiveRows(tools, self._fence)
         self._last = self._newest = seq  # seq of what Redis has; of what was stored here
         self._source: RowSource | None = None
         self._lock = asyncio.Lock()  # one writes
-        self._entered = False  # in the list of sessions
         self._told = False  # Redis knows that it lacks events
         self._followed = False
         self._share = metrics.Share(metrics.cluster_events_waiting)
@@ -83,6 +82,11 @@ class SessionCopy:
         """Copy the events of `source`; its first ones have not been published yet."""
         self._source = source
         self._fall_behind()  # the claim and the facts need no event
+
+    @property
+    def claim(self) -> Claim | None:
+        """The claim on the session; None: there is none yet."""
+        return self._holding.claim
 
     @property
     def waiting(self) -> int:
@@ -106,7 +110,7 @@ class SessionCopy:
                 if fresh and fresh[0][0] > self._last + 1:
                     self._fall_behind()
                 elif fresh:
-                    await self._claimed()
+                    await self._holding.claimed()
                     await self._send(fresh)
                     metrics.stage_latency.labels("shared").observe(clock.now() - began)
         except ClusterUnavailable:
@@ -162,17 +166,19 @@ class SessionCopy:
         self._followed = found.followed
         if self._copies and found.seq < self._last and not self._lock.locked():
             self._lost_data(Hole(found.seq))
+        elif not self._holding.listed:
+            self._fall_behind()
 
     async def catch_up(self) -> None:
         """Copy what Redis lacks, in order, until it lacks nothing. Raises ClusterUnavailable."""
         try:
             while self.behind and not self.fenced:
                 async with self._lock:
-                    await self._claimed()
+                    await self._holding.claimed()
                     await self._copy_page()
                 self._share.set(self.waiting)
-            if self.ended and self.claim is not None and not self.fenced:
-                await self._tools.registry.release(self.claim)
+            if self.ended and not self.fenced:
+                await self._holding.release()
         except Hole as hole:
             self._lost_data(hole)
         except Fenced:
@@ -192,9 +198,11 @@ class SessionCopy:
             return
         if self._told:
             await self._tell_behind("")
-        if not self.waiting and not self._pending.facts_wait:  # nothing has come meanwhile
+        if (
+            not self.waiting and not self._pending.facts_wait and self._holding.listed
+        ):  # nothing came meanwhile
             self.behind = False
-            self._tools.contact.behind.pop(self.session, None)
+            self._tools.contact.caught_up(self.session, self)
 
     async def _warn(self) -> None:
         """Tell at once that events are shown without Redis: this node may die before it has caught up."""
@@ -222,21 +230,6 @@ class SessionCopy:
 
     # --- sending ---
 
-    async def _claimed(self) -> None:
-        """Have a claim, and a place in the list. Raises Fenced: another node has the claim."""
-        if self.claim is None:
-            found = await self._tools.registry.claim(self.session)
-            if isinstance(found, Owner):
-                raise Fenced
-            self.claim = found
-        if not self._entered:
-            facts = self._pending.facts
-            started = datetime.fromisoformat(facts["started_utc"])
-            await self._tools.log.enter(
-                self.session, round(started.timestamp() * 1000), facts.get("name") or None
-            )
-            self._entered = True
-
     async def _send(self, rows: Sequence[Row]) -> None:
         """Write rows and what waits for them, in one round trip; on failure it waits again."""
         claim, write = self.claim, self._tools.log
@@ -255,6 +248,8 @@ class SessionCopy:
         if rows:
             self._last = newest
             self._newest = max(self._newest, newest)
+        if not self._holding.listed:
+            await self._holding.enter(self._pending.facts)
 
     def _fall_behind(self) -> None:
         """Have the rest copied in the background."""
@@ -267,14 +262,15 @@ class SessionCopy:
         """Redis has forgotten what it had: copy all again that is still here."""
         log.error("Redis has lost events: they are copied again", session=self.session)
         self._last = hole.seq
-        self._entered = self._told = False
+        self._holding.forgotten()
+        self._told = False
         self._pending.all_again()
         self._fall_behind()
 
     def _fence(self) -> None:
         if not self.fenced:
             self.fenced = True
-            self._tools.contact.behind.pop(self.session, None)
+            self._tools.contact.caught_up(self.session, self)
             self._share.set(0)
             metrics.cluster_fenced.inc()
             log.error("another node owns this session now", session=self.session)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from streamsvc.cluster.node import ClusterNode
 from streamsvc.cluster.records import SharedSession
-from streamsvc.cluster.redis_client import Argument
-from streamsvc.core.errors import ClusterUnavailable
+from streamsvc.cluster.redis_client import Argument, text
+from streamsvc.core.errors import ClusterUnavailable, Conflict
 from streamsvc.events.stored import StoredSession
 from streamsvc.service.auth import covers
 from streamsvc.service.broadcast_ids import name_of
@@ -20,6 +21,7 @@ from streamsvc.service.sessions import Sessions
 from streamsvc.service.shared_directory import SharedEntry, standing
 
 ERASED = "erased"  # key of the ids of sessions that were erased, by Redis' milliseconds
+_BEGINNING_SECONDS = 3.0  # in which one node alone begins a broadcast of a name
 STALLED = "session_stalled"  # code of what a session cannot do whose node has died
 # States that a session may be in by what is known without its events: ended, and without a node.
 _POSSIBLE = {
@@ -96,6 +98,28 @@ class ClusterSessions:
         """Whether a session lives on this node."""
         session = self._sessions.by_id.get(session_id)
         return session is not None and session.state is not State.ENDED
+
+    async def begin(self, name: str) -> None:
+        """Be the one node that begins a broadcast of a name now.
+
+        Raises:
+            Conflict: another node begins one. ClusterUnavailable.
+        """
+        redis = self._cluster.redis
+        door, mine = redis.key("door", name), self._cluster.name
+        lasts = ("PX", round(_BEGINNING_SECONDS * 1000))
+        if await redis.run("SET", door, mine, "NX", *lasts) is not None:
+            return
+        if text(await redis.run("GET", door)) not in ("", mine):
+            raise Conflict("another node begins a broadcast of this name now", code="already_publishing")
+
+    async def check_name(self, name: str) -> None:
+        """See Elsewhere. While Redis is away nothing is checked."""
+        with contextlib.suppress(ClusterUnavailable):
+            place = await self.locate(name)
+            if place.shared is not None and not place.shared.ended:
+                raise Conflict(f"a live session is named {name!r} already", code="name_taken")
+            await self.begin(name)
 
     async def open(self, address: str) -> Session | None:
         """A session of another node, followed here; None: it lives here, or nowhere.

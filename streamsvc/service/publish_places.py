@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from urllib.parse import urlencode
 
 from streamsvc.cluster.node import ClusterNode
-from streamsvc.cluster.redis_client import text
 from streamsvc.core import metrics
 from streamsvc.core.errors import CapacityError, ClusterUnavailable, Conflict, Redirected
 from streamsvc.core.types import Grants
@@ -16,7 +15,6 @@ from streamsvc.service.cluster_sessions import ClusterSessions
 from streamsvc.service.node_signature import NodeSignature
 from streamsvc.service.takeover import Takeover
 
-_BEGINNING_SECONDS = 3.0  # in which one node alone begins a broadcast of a name
 _FULL = "capacity"  # code of a CapacityError for which another node may have room
 
 
@@ -70,20 +68,10 @@ class PublishPlaces:
                     await self._takeover.take_over(found.shared)
                 await self._sessions.remote.drop(found.id)
             elif not self._sessions.is_live_here(found.id):
-                await self._begin(name)
+                await self._sessions.begin(name)
         except ClusterUnavailable as error:
             if error.code != ClusterUnavailable.code:  # not Redis
                 raise
-
-    async def _begin(self, name: str) -> None:
-        """Be the one node that begins a broadcast of a name now. Raises Conflict."""
-        redis = self._cluster.redis
-        door, mine = redis.key("door", name), self._cluster.name
-        lasts = ("PX", round(_BEGINNING_SECONDS * 1000))
-        if await redis.run("SET", door, mine, "NX", *lasts) is not None:
-            return
-        if text(await redis.run("GET", door)) not in ("", mine):
-            raise Conflict("another node begins a broadcast of this name now", code="already_publishing")
 
     def elsewhere(
         self, error: LivesElsewhere | CapacityError, path: str, grants: Grants, kind: Kind

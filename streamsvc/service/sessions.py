@@ -100,6 +100,8 @@ class Sessions:
         """
         options = replace(options or SessionOptions(), lossless=speed is None)
         self.check(options)
+        if self._elsewhere is not None and name is not None:
+            await self._elsewhere.check_name(name)
         self._check_name(name)
         if source is None:
             self._refuse_if_draining()

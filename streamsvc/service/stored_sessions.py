@@ -40,6 +40,9 @@ class Elsewhere(Protocol):
     async def delete(self, address: str, *, purge: bool) -> str | None:
         """Delete a session that no node has in its hands; None: this node has it, or it is nowhere."""
 
+    async def check_name(self, name: str) -> None:
+        """Raise Conflict where a live session of another node has a name, or is getting it now."""
+
     async def forget(self, session_id: str) -> None:
         """Erase what the cluster keeps of a session of this node."""
 

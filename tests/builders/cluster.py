@@ -20,13 +20,14 @@ PATIENCE = 10.0  # seconds for what comes within a heartbeat or a lease
 
 
 def settings_of(server: RedisServer, **groups: Any) -> Cluster:
-    """Settings with heartbeats of 0.05 s and leases of 0.4 s."""
+    """Settings with heartbeats of 0.05 s and leases of 0.4 s; a slow test's events wait long for Redis."""
     values = {
         "url": server.url,
         "advertise": "http://127.0.0.1:1",
         "secret": SECRET,
         "lease_seconds": 0.4,
         "heartbeat_seconds": 0.05,
+        "write_seconds": 5.0,
     }
     return Cluster.model_validate(values | groups)
 

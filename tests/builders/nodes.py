@@ -64,8 +64,9 @@ def _groups(
         "node": name,
         "advertise": f"http://127.0.0.1:{port}",
         "secret": SECRET,
-        "lease_seconds": 0.5,
-        "heartbeat_seconds": 0.05,
+        "lease_seconds": 1.5,  # a loop may stand still for a second where others have the processor
+        "heartbeat_seconds": 0.1,
+        "write_seconds": 5.0,
     }
     own = {"cluster": cluster | groups.get("cluster", {})}
     return groups | own | {"server": {"data_dir": folder / name, **groups.get("server", {})}}

@@ -57,3 +57,12 @@ def test_an_outage_is_logged_once(contact: Contact, capsys: pytest.CaptureFixtur
     contact.lost()
     contact.lost()
     assert capsys.readouterr().out.count("failover is off") == 1
+
+
+def test_an_earlier_copy_of_a_session_does_not_speak_for_a_later_one(contact: Contact) -> None:
+    earlier, later = Session(), Session()
+    contact.fell_behind("a", later)
+    contact.caught_up("a", earlier)
+    assert contact.behind == {"a": later}
+    contact.caught_up("a", later)
+    assert contact.behind == {}

@@ -127,3 +127,33 @@ def test_without_the_package_it_is_told_how_to_get_it(monkeypatch: pytest.Monkey
     )
     with pytest.raises(ConfigError, match=r"streamsvc\[cluster\]"):
         RedisClient(settings)
+
+
+async def test_a_command_that_is_cancelled_ends_wherever_it_is(redis_server: RedisServer) -> None:
+    redis = RedisClient(settings_of(redis_server))
+    try:
+        for turns in range(40):
+            task = asyncio.create_task(redis.pipeline([("PING",), ("PING",)]))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                assert await task == [b"PONG", b"PONG"]
+        assert await redis.run("PING") == b"PONG"
+    finally:
+        await redis.close()
+
+
+async def test_connections_of_a_redis_that_was_restarted_are_made_anew(redis_server: RedisServer) -> None:
+    redis = RedisClient(settings_of(redis_server))
+    try:
+        await asyncio.gather(*(redis.run("PING") for _ in range(8)))  # as many connections
+        redis_server.kill()
+        redis_server.start()
+        await asyncio.sleep(0.1)  # the loop hears that they are closed
+        for _ in range(8):
+            assert await redis.run("PING") == b"PONG"
+    finally:
+        await redis.close()

@@ -135,7 +135,7 @@ async def test_a_redis_that_hangs_holds_an_event_a_bounded_time_and_the_next_not
 async def test_a_node_that_shows_events_without_redis_tells_it_when_it_can(
     redis_server: RedisServer,
 ) -> None:
-    async with node_of(redis_server) as node:
+    async with node_of(redis_server, write_seconds=0.1) as node:
         own = Own()
         copy = copy_of(node, own)
         await copy.write(own.add())
@@ -289,3 +289,71 @@ async def test_what_redis_has_already_is_no_hole(redis_server: RedisServer, rows
         await copy.write(first + own.add(rows))
         assert await seqs(node) == list(range(1, 4 + rows))
         assert copy.waiting == 0
+
+
+async def test_a_session_is_listed_with_its_facts_and_stays_so_without_events(
+    redis_server: RedisServer,
+) -> None:
+    async with node_of(redis_server) as node:
+        listed: list[bool] = []
+        enter = node.log.enter
+
+        async def entered(session: str, started_ms: int, name: str | None) -> None:
+            listed.append(bool(await node.log.meta(session)))
+            await enter(session, started_ms, name)
+
+        node.log.enter = entered  # type: ignore[method-assign]
+        copy = copy_of(node, Own())
+        await until(lambda: not copy.behind)
+        assert listed == [True], "what is listed without facts is taken for gone"
+        await node.redis.run("DEL", node.redis.key("name", "lecture"))
+        copy._holding.forgotten()
+        await until(lambda: len(listed) == 2 and not copy.behind)
+        assert await node.log.broadcasts("lecture") == [SESSION]
+
+
+async def test_what_belongs_to_an_event_comes_with_it_after_an_outage(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, keeps=True)
+    server.start()
+    try:
+        async with node_of(server) as node:
+            own = Own()
+            copy = copy_of(node, own)
+            await copy.write(own.add())
+            await until(lambda: not copy.behind)
+            server.kill()
+            copy.put_frame(1.5, b"\xff\xd8")
+            copy.put_question(("q", "", "asker", None, "what?"))
+            await copy.write(own.add())
+            server.start()
+            await until(lambda: not copy.behind and node.up)
+            assert await seqs(node) == [1, 2]
+            assert await node.log.frame_at(SESSION, 2.0) == b"\xff\xd8"
+            assert len(await node.log.questions(SESSION)) == 1
+    finally:
+        server.kill()
+
+
+class Slow:
+    """Another session whose copying takes for ever."""
+
+    async def catch_up(self) -> None:
+        await asyncio.Event().wait()
+
+    async def abandon(self) -> None: ...
+
+
+async def test_redis_is_told_at_once_that_it_lacks_what_was_shown(redis_server: RedisServer) -> None:
+    async with node_of(redis_server, write_seconds=0.1) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)
+        node.contact.fell_behind("other", Slow())
+        await asyncio.sleep(0.05)
+        redis_server.hang()
+        await copy.write(own.add())
+        redis_server.go_on()
+        async with asyncio.timeout(10):
+            while (await node.log.meta(SESSION)).get("behind") != "1":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from streamsvc.service.media_input import State
+from streamsvc.service.publish_places import LivesElsewhere
 from tests.builders.cluster import until
 from tests.builders.fake_service import Peer
 from tests.builders.nodes import node, pair, published, silent_node
@@ -136,6 +138,34 @@ async def test_two_nodes_do_not_begin_a_broadcast_of_one_name(
         assert answers[0].status_code == 201
         assert answers[1].status_code in (307, 409)
         assert two.service.sessions.by_id == {}
+
+
+async def test_a_live_name_is_taken_at_all_nodes(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        session = await published(one)
+        taken = await two.client.post("/v1/sessions", json={"name": "talk"})
+        assert error_of(taken) == (409, "name_taken")
+        session.end("deleted")
+        await session.over.wait()
+        await two.part.node.redis.run("DEL", two.part.node.redis.key("door", "talk"))
+        assert (await two.client.post("/v1/sessions", json={"name": "talk"})).status_code == 201
+        begun = await one.client.post("/v1/sessions", json={"name": "talk"})
+        assert error_of(begun)[0] == 409, "another node begins it, or has begun it"
+
+
+async def test_samples_by_websocket_are_told_where_their_session_lives(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        session = await published(one)
+        place = functools.partial(two.service.sessions.place, None, "local", "audio")
+        with pytest.raises(LivesElsewhere) as elsewhere:
+            await two.part.publishing.prepare("talk", place)
+        assert elsewhere.value.node == one.address and one.address in str(elsewhere.value)
+        await one.part.publishing.prepare("talk", place)
+        assert session.state is State.LIVE
 
 
 async def test_while_redis_is_away_a_publisher_is_taken_where_it_asks(

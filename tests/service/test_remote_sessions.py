@@ -162,6 +162,7 @@ async def test_a_dead_nodes_session_is_stalled_within_a_lease(
 async def test_what_nobody_reads_is_let_go_and_comes_back(
     redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remote_sessions, "LOOK_SECONDS", 3600.0)
     monkeypatch.setattr(remote_sessions, "IDLE_SECONDS", 0.0)
     async with pair(redis_server, tmp_path) as (one, two):
         session = await published(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import uuid
 
@@ -58,7 +59,10 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
     @routes.websocket("/v1/sessions/{session_id}/audio")
     async def audio(socket: WebSocket, session_id: str) -> None:
         try:
-            admit(service, limiter, socket)
+            grants = admit(service, limiter, socket)
+            if service.part is not None:
+                place = functools.partial(service.sessions.place, None, grants.holder, "audio")
+                await service.part.publishing.prepare(session_id, place)
             await _publish(service, await service.sessions.open(session_id), socket, bounds)
         except StreamsvcError as error:
             await deny(socket, error, error.body())
