@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import select
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
 _CHILD = "from load_tests.beside import _child; _child()"
@@ -41,6 +43,12 @@ class Beside:
         assert self._process.stdout is not None
         self._process.stdout.readline()
 
+    def tell(self, line: str) -> None:
+        """Send a line to the function (see `commands`). Raises OSError: it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
     def result(self) -> Any:
         """Tell the function to stop (see `stopped`), and wait for what it returns.
 
@@ -63,6 +71,18 @@ def begun() -> None:
 def stopped() -> bool:
     """In the function: whether it is told to stop."""
     return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
+async def commands() -> AsyncIterator[str]:
+    """In the function: the lines that it is sent, until it is told to stop."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        while line := await reader.readline():
+            yield line.decode().strip()
+    finally:
+        transport.close()
 
 
 def _child() -> None:

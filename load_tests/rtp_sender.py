@@ -73,10 +73,12 @@ class Publisher:
     Attributes:
         audio, video: its tracks; None: the recording has none.
         began: wall clock (`time.time()`) of media second 0; the media go on without end, in loops.
+        gone: set once the connection has ended, by whichever side.
     """
 
     def __init__(self, media: Recording) -> None:
         self.began = 0.0
+        self.gone = asyncio.Event()
         self.audio: Track | None = None
         self.video: Track | None = None
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -118,6 +120,8 @@ class Publisher:
         def changed() -> None:
             if self._pc.connectionState == "connected":
                 connected.set()
+            elif self._pc.connectionState in ("failed", "closed"):
+                self.gone.set()
 
         await self._pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         async with asyncio.timeout(CONNECT_SECONDS):
