@@ -16,9 +16,9 @@ from streamsvc.core import clock, config
 from streamsvc.ingest import libsrt, rtmp_nginx, sandbox
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
+from streamsvc.workers import ray_deployment
 from tests.builders.cluster import node_of, settings_of
 from tests.builders.redis_server import RedisServer
-from streamsvc.workers import ray_deployment
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
