@@ -73,7 +73,7 @@ class SourceReader(threading.Thread):
         self.damaged = 0
         self.settings = settings
         self.opened: asyncio.Future[None] = loop.create_future()
-        # Retrieve the exception, so that asyncio does not log it as never retrieved.
+        # So that asyncio does not log an exception as never retrieved.
         self.opened.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._place = place
         self._private_urls = private_urls
@@ -113,7 +113,7 @@ class SourceReader(threading.Thread):
     def stop(self) -> None:
         """Tell the thread to end, as soon as libav returns where it runs in this process."""
         self._stopped.set()
-        self._slots.release()
+        self._slots.release(AHEAD)  # nobody takes packets any more: none waits for room
         self._demuxer.interrupt()
         if self._pushed is not None:
             self._pushed.stop()
@@ -357,12 +357,10 @@ class SourceReader(threading.Thread):
         return True
 
     def _pass_on(self, packet: MediaPacket) -> None:
-        """Queue a packet, once there is room; after `stop` it is left out, without waiting."""
+        """Queue a packet, once there is room; after `stop` it is left out."""
         self._slots.acquire()
-        if self._stopped.is_set():
-            self._slots.release()  # for the next one: nobody takes packets any more
-            return
-        self._call_soon(self._put, packet)
+        if not self._stopped.is_set():
+            self._call_soon(self._put, packet)
 
     def _report_missing_end(self, opened: Opened) -> None:
         """Report what a source lacks at its end, as far as it tells its duration."""

@@ -58,6 +58,7 @@ def test_a_code_argument_replaces_the_default_of_that_error_only() -> None:
         ("RateLimited", 429, 4429),
         ("SourceError", 422, 4400),
         ("CapacityError", 503, 1013),
+        ("ClusterUnavailable", 503, 1013),
         ("ModelMissing", 503, 1011),
         ("WorkerError", 503, 1011),
         ("DeadlineMissed", 504, 1011),
@@ -74,6 +75,8 @@ def test_capacity_worker_rate_and_deadline_errors_are_retryable() -> None:
         "CapacityError",
         "WorkerError",
         "DeadlineMissed",
+        "ClusterUnavailable",
+        "Redirected",
     }
 
 
