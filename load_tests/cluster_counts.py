@@ -245,7 +245,7 @@ def _captions(
     for line in lines:
         event = line.get("event")
         if (
-            line["kind"] == "event"
+            event is not None
             and accepted["t"] <= line["t"] < until
             and event["session"] == session
             and event["type"] in ("caption.partial", "caption.final")

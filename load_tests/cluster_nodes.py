@@ -41,8 +41,8 @@ def serve_unshared() -> None:
     async def renew_as_whole(registry: Registry, claims: Sequence[Claim]) -> list[Renewed]:
         return [replace(one, seq=2**53) for one in await renew(registry, claims)]
 
-    SharedLog.write = write_no_event  # type: ignore[method-assign]
-    Registry.renew = renew_as_whole  # type: ignore[method-assign]
+    SharedLog.write = write_no_event  # type: ignore[method-assign,assignment]
+    Registry.renew = renew_as_whole  # type: ignore[method-assign,assignment]
     publish_server.serve_tones()
 
 

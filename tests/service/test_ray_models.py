@@ -17,7 +17,7 @@ from streamsvc.workers.process import Job
 from streamsvc.workers.ray_deployment import Scale
 
 SERVE = Path(__file__).resolve().parents[2] / "deploy" / "ray" / "serve.yaml"
-MODEL = {"think": {"model": "smollm2-135m-instruct"}}
+MODEL: dict[str, dict[str, Any]] = {"think": {"model": "smollm2-135m-instruct"}}
 
 
 @pytest.fixture
@@ -28,16 +28,18 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def deploy(jobs: Mapping[str, Job], scales: Mapping[str, Scale]) -> None:
         told.append((dict(jobs), dict(scales)))
 
+    def application(job: Job, scale: Scale) -> str:
+        told.append((job, scale))
+        return "built"
+
     monkeypatch.setattr(ray_deployment, "connect", told.append)
     monkeypatch.setattr(ray_deployment, "deploy", deploy)
-    monkeypatch.setattr(
-        ray_deployment, "application", lambda job, scale: told.append((job, scale)) or "built"
-    )
+    monkeypatch.setattr(ray_deployment, "application", application)
     return told
 
 
 def test_all_workers_are_deployed_with_the_scale_of_the_settings(deployed: list[Any]) -> None:
-    workers = {"replicas": 2, "max_replicas": 5, "replica_requests": 3.0, "replica_gpus": 0.5}
+    workers: dict[str, Any] = {"replicas": 2, "max_replicas": 5, "replica_requests": 3.0, "replica_gpus": 0.5}
     settings = config.load(workers=workers, hear={"device": "cuda"}, **MODEL)
     assert ray_models.deploy(settings, "10.0.0.1:6379") == ["hear", "see", "think"]
     address, (jobs, scales) = deployed
