@@ -137,8 +137,8 @@ def test_captions_are_again_there_with_what_was_said_since() -> None:
     # A late caption of before comes first, and does not count.
     after = [came(113.1, event(2, at=13.0)), came(113.4, caption(9.5)), came(115.0, caption(14.0))]
     (found,) = returns(PUBLISHED, {"one": BEFORE, "two": after})
-    assert found.jump_s == pytest.approx(0.1)
-    assert replace(found, jump_s=None) == Return("n", S, True, 112.0, 1.0, 3.0, None)
+    assert found.jump == pytest.approx(0.1)
+    assert replace(found, jump=None) == Return("n", S, True, 112.0, 1.0, 3.0, None)
 
 
 def test_without_a_caption_or_with_another_session_the_return_says_so() -> None:

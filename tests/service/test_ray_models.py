@@ -40,7 +40,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_all_workers_are_deployed_with_the_scale_of_the_settings(deployed: list[Any]) -> None:
     workers: dict[str, Any] = {"replicas": 2, "max_replicas": 5, "replica_requests": 3.0, "replica_gpus": 0.5}
-    settings = config.load(workers=workers, hear={"device": "cuda"}, **MODEL)
+    settings = config.load(None, workers=workers, hear={"device": "cuda"}, **MODEL)
     assert ray_models.deploy(settings, "10.0.0.1:6379") == ["hear", "see", "think"]
     address, (jobs, scales) = deployed
     assert address == "10.0.0.1:6379"
@@ -51,7 +51,7 @@ def test_all_workers_are_deployed_with_the_scale_of_the_settings(deployed: list[
 
 
 def test_only_some_workers_can_be_deployed_and_a_wrong_name_is_told(deployed: list[Any]) -> None:
-    settings = config.load(**MODEL)
+    settings = config.load(None, **MODEL)
     assert ray_models.deploy(settings, "auto", ["think"]) == ["think"]
     with pytest.raises(ConfigError, match="no worker ear: these settings have hear, see, think"):
         ray_models.deploy(settings, "auto", ["ear"])
@@ -60,7 +60,7 @@ def test_only_some_workers_can_be_deployed_and_a_wrong_name_is_told(deployed: li
 def test_a_local_cluster_needs_the_weights_here_and_reserves_nothing(
     deployed: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = config.load(models={"dir": tmp_path}, **MODEL)
+    settings = config.load(None, models={"dir": tmp_path}, **MODEL)
     with pytest.raises(ModelMissing, match="models pull"):
         ray_models.deploy(settings, "local")
     assert deployed == []
