@@ -93,6 +93,7 @@ class MediaInput:
         self._end = end
         self._closed = False
         self._began = False  # a frame has come
+        self._last = 0.0  # monotonic second of the present publisher's last frame, or of its coming
         self._counts: dict[str, TrackStats] = {}  # of the present publisher, else of the last one
         self._transport: Mapping[str, float] = {}  # what the last publisher counted itself
         self._dropped: dict[str, int] = {}  # by the rings, before the present publisher
@@ -119,6 +120,7 @@ class MediaInput:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.tape.note("frame", frame)
         self._began = True
+        self._last = frame.arrived
         self._context.clock.advance(frame.at)
         if frame.changed is not None:
             added = frame.kind not in self.tracks
@@ -164,6 +166,7 @@ class MediaInput:
         self._counts = {track.kind: TrackStats(track) for track in publisher.tracks}
         self._dropped = self._ring_drops()
         self._packets_lost = 0
+        self._last = clock.now()
         self.cancel_timer()
         resumed = self.state is State.STALLED
         self.state = State.LIVE
@@ -171,6 +174,11 @@ class MediaInput:
         if resumed:
             self.changes.append(self._context.clock.position())
             self._log.emit("session.resumed", {"reason": "published again"})
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the last frame of the publisher, or since it was attached."""
+        return clock.now() - self._last
 
     def sink_of(self, source: MediaSource) -> SourceSink:
         """Where the frames and states of an attached source go."""
