@@ -37,7 +37,8 @@ SIGNED_ADDRESS = re.compile(
 WHOLE = "/hls/master.m3u8"  # paths that are signed with their query: it names an address that we ask
 _WHOLE_QUERY = re.compile(r"(?:(?P<given>.*)&)?exp=\d{10}(&by=[^&]*)?&sig=[\w-]{43}", re.ASCII)
 _EXPIRY = re.compile(r"\d{10}", re.ASCII)  # one way to write each second: what is signed is what is read
-OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
+# Holders: of the API key; of nothing, on an open server; of the key of /metrics.
+OWNER, LOCAL, METRICS = "owner", "local", "metrics"
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
 _ID_LENGTH = 12  # characters of a token's id
 _MOST_STEPS = 4  # tokens of tokens of tokens; security limit of the length of an id
@@ -107,9 +108,10 @@ class Auth:
         token = _presented(headers, subprotocols)
         if not token:
             raise Unauthorized("A token is required: Authorization: Bearer …")
-        api_key = self._server.api_key
-        if api_key is not None and hmac.compare_digest(token.encode(), api_key.encode()):
+        if _same(token, self._server.api_key):
             return Grants("owner", "*", frozenset(PERMISSIONS), None, OWNER)
+        if _same(token, self._server.metrics_key):
+            return Grants("metrics", "", frozenset({"operate"}), None, METRICS)
         return self._decode(token)
 
     def over(self, grants: Grants) -> Unauthorized | None:
@@ -311,6 +313,10 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return host
+
+
+def _same(token: str, key: str | None) -> bool:
+    return key is not None and hmac.compare_digest(token.encode(), key.encode())
 
 
 def _presented(headers: Mapping[str, str], offered: tuple[str, ...]) -> str:
