@@ -83,6 +83,8 @@ class Limits(Group):
     unpublished: int = 64  # sessions that wait for their first publisher; they hold no place
     unpublished_per_holder: int = 16  # of them, made with one token
     unpublished_seconds: float = 600.0  # that such a session waits, then it ends: "never_published"
+    # After a session is deleted: what has come in and is not understood by then is given up.
+    delete_seconds: float = Field(10.0, ge=0)
     sdp_bytes: int = 128 * 1024  # of an offer
     sdp_media: int = 4  # m-lines
     sdp_candidates: int = 64  # of an offer and its trickled ones

@@ -20,6 +20,7 @@ from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.vision.pipeline import VisionPipeline
 
 CHANGES = 1000  # of publishers, remembered
+CLOSE_SECONDS = 6.0  # that the end of a session waits for its publisher to be closed
 
 
 class State(enum.Enum):
@@ -98,6 +99,7 @@ class MediaInput:
         self._transport: Mapping[str, float] = {}  # what the last publisher counted itself
         self._dropped: dict[str, int] = {}  # by the rings, before the present publisher
         self._packets_lost = 0  # by the present publisher's transport, as last counted
+        self._closing: asyncio.Future[None] | None = None  # the last publisher, at the end
         self._timer: asyncio.TimerHandle | None = None  # ends the session unless a publisher comes first
 
     def summary(self) -> dict[str, Any]:
@@ -249,11 +251,16 @@ class MediaInput:
         self.cancel_timer()
 
     async def close(self) -> None:
-        """Close the publisher and the input queues; queued media is still processed. Idempotent."""
+        """Close the publisher and the input queues; queued media is still processed. Idempotent.
+
+        A publisher that is not closed after CLOSE_SECONDS is closed in the background.
+        """
         self.count_losses()
         if (publisher := self.publisher) is not None:
             self.publisher = None
-            await publisher.close()
+            self._closing = asyncio.ensure_future(publisher.close())
+        if self._closing is not None:
+            await asyncio.wait((self._closing,), timeout=CLOSE_SECONDS)  # a cancelled close goes on
         self._speech.close()
         self._vision.close()
 
