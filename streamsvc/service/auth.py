@@ -1,8 +1,8 @@
 """Authentication and authorisation: tokens, their grants, and signed URLs.
 
-Tokens are JWTs (RFC 7519, HS256) signed with a key derived from the API key. A signed URL gives read access
-to one path. Without an API key the server is open, which `core.config` allows on a loopback bind only; an
-open server checks the Host header against DNS rebinding.
+Tokens are JWTs (RFC 7519, HS256), or short ones (`short_token`), signed with keys derived from the API key. A
+signed URL gives read access to one path. Without an API key the server is open, which `core.config` allows on
+a loopback bind only; an open server checks the Host header against DNS rebinding.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from streamsvc.core import clock, web_address
 from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, NotFound, StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
+from streamsvc.service import short_token
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.revocations import Revocations
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
 _OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
 _SCHEMES = ("bearer", "token")
-PERMISSIONS = ("publish", "subscribe", "ask", "operate")  # operate: metrics and capacity
+# In the order in which short tokens count them. operate: metrics and capacity.
+PERMISSIONS = ("publish", "subscribe", "ask", "operate")
 SIGNED = "signed"  # tenant of whoever shows a signed address
 SIGNED_ADDRESS = re.compile(
     r"(?P<path>/v1/sessions/[\w.~-]+/[\w./~-]+)\?exp=(?P<exp>\d{10})&sig=(?P<sig>[\w-]{43})"
@@ -73,6 +75,7 @@ class Auth:
         self._open = server.api_key is None
         secret = (server.api_key or secrets.token_hex(32)).encode()
         self._token_key = hmac.new(secret, b"streamsvc tokens", hashlib.sha256).digest()
+        self._short_key = hmac.new(secret, b"streamsvc short tokens", hashlib.sha256).digest()
         self._url_key = hmac.new(secret, b"streamsvc urls", hashlib.sha256).digest()
 
     def of(self, scope: Scope) -> Grants:
@@ -122,8 +125,10 @@ class Auth:
             return Unauthorized("The token has expired", code="token_expired")
         return None
 
-    def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> Issued:
-        """Issue a short-lived token with at most the rights of `grants`.
+    def token(
+        self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float, short: bool = False
+    ) -> Issued:
+        """Issue a short-lived token with at most the rights of `grants`; `short`: of fewer characters.
 
         Raises:
             InvalidRequest: unknown permission or bad lifetime. Forbidden: more than `grants` hold.
@@ -149,38 +154,27 @@ class Auth:
         now = clock.utc().timestamp()
         if grants.expires is not None:
             seconds = min(seconds, grants.expires - now)
-        number = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)])
+        number, expires = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)]), int(now + seconds)
+        if short:
+            says = short_token.Claims(number, session, frozenset(may), expires)
+            return Issued(short_token.pack(says, PERMISSIONS, self._short_key), number, seconds)
         claims = {
             "jti": number,
             "sub": grants.tenant,
             "session": session,
             "may": list(may),
-            "exp": int(now + seconds),
+            "exp": expires,
             "aud": "streamsvc",
         }
         return Issued(jwt.encode(claims, self._token_key, algorithm="HS256"), number, seconds)
 
     def _decode(self, token: str) -> Grants:
         try:
-            claims = jwt.decode(
-                token,
-                self._token_key,
-                algorithms=["HS256"],
-                audience="streamsvc",
-                options={"require": ["exp", "sub"]},
-            )
+            grants = _of_jwt(token, self._token_key) if "." in token else _of_short(token, self._short_key)
         except jwt.ExpiredSignatureError:
             raise Unauthorized("The token has expired", code="token_expired") from None
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError):
             raise Unauthorized("The token is not valid", code="bad_token") from None
-        grants = Grants(
-            tenant=str(claims["sub"]),
-            session=str(claims.get("session", "")),
-            may=frozenset(PERMISSIONS).intersection(claims.get("may", ())),
-            expires=float(claims["exp"]),
-            # A token without an id was made before tokens had one; such tokens are gone after 24 hours.
-            holder=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:_ID_LENGTH]),
-        )
         if (ended := self.over(grants)) is not None:
             raise ended
         return grants
@@ -313,6 +307,29 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return host
+
+
+def _of_jwt(token: str, key: bytes) -> Grants:
+    claims = jwt.decode(
+        token,
+        key,
+        algorithms=["HS256"],
+        audience="streamsvc",
+        options={"require": ["exp", "sub"]},
+    )
+    return Grants(
+        tenant=str(claims["sub"]),
+        session=str(claims.get("session", "")),
+        may=frozenset(PERMISSIONS).intersection(claims.get("may", ())),
+        expires=float(claims["exp"]),
+        # A token without an id was made before tokens had one; such tokens are gone after 24 hours.
+        holder=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:_ID_LENGTH]),
+    )
+
+
+def _of_short(token: str, key: bytes) -> Grants:
+    claims = short_token.unpack(token, PERMISSIONS, key)
+    return Grants("owner", claims.session, claims.may, float(claims.expires), claims.id)
 
 
 def _same(token: str, key: str | None) -> bool:
