@@ -1,6 +1,6 @@
-"""The command line: serve, watch, ask, transcribe, models, eval, replay, bench.
+"""The command line: serve, watch, ask, transcribe, models, token, eval, replay, bench.
 
-`eval`, `replay` and `bench` are defined in streamsvc/evaluation/commands.py.
+`token` is defined in streamsvc/service/token_command.py, the last three in streamsvc/evaluation/commands.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from streamsvc.evaluation import commands
 from streamsvc.ingest import source_process
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import app as http_app
-from streamsvc.service import cluster_commands, terminal
+from streamsvc.service import cluster_commands, terminal, token_command
 from streamsvc.service import doctor as doctor_checks
 from streamsvc.service.certificate import certificate
 from streamsvc.service.http_server import Listener
@@ -362,6 +362,7 @@ def transcribe(
 
 commands.register(app)  # eval, replay and bench
 cluster_commands.register(app)
+app.command()(token_command.token)
 
 
 # --- doctor -------------------------------------------------------------------------------------------------

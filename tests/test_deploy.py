@@ -46,6 +46,7 @@ FILLED_IN = {
     "DOMAIN": "captions.example.org",
     "PUBLIC_IP": "203.0.113.1",
     "API_KEY": "a-key-of-sixteen-or-more",
+    "METRICS_KEY": "another-key-of-sixteen-or-more",
     "TURN_SECRET": "a-secret",
     "GRAFANA_PASSWORD": "a-password",
 }

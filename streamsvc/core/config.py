@@ -38,6 +38,8 @@ class Server(Group):
     host: str = "127.0.0.1"  # address to listen on; one that is not loopback needs api_key
     port: int = Field(8080, ge=0, le=65535)  # TCP, of everything but media; 0: any free one
     api_key: str | None = Field(None, min_length=16, repr=False)  # signs tokens too; needed beyond loopback
+    # Opens /metrics and /v1/capacity alone, for Prometheus and load balancers; it needs api_key beside it.
+    metrics_key: str | None = Field(None, min_length=16, repr=False)
     tls_cert: Path | None = None  # certificate chain, PEM; goes with tls_key
     tls_key: Path | None = None  # private key, PEM
     tls_self_signed: bool = False  # make a certificate at start; browsers warn of it
@@ -61,6 +63,12 @@ class Server(Group):
     def _is_public(cls, url: str) -> str:
         return web_address.public_url(url)
 
+    @model_validator(mode="after")
+    def _metrics_key_is_another(self) -> Server:
+        if self.metrics_key is not None and self.api_key in (None, self.metrics_key):
+            raise ValueError("metrics_key opens less than api_key: it needs one beside it, and is another")
+        return self
+
     @property
     def prefix(self) -> str:
         """The path of `public_url`, such as "/live"; "": it has none."""
@@ -79,6 +87,8 @@ class Limits(Group):
     unpublished: int = 64  # sessions that wait for their first publisher; they hold no place
     unpublished_per_holder: int = 16  # of them, made with one token
     unpublished_seconds: float = 600.0  # that such a session waits, then it ends: "never_published"
+    # After a session is deleted: what has come in and is not understood by then is given up.
+    delete_seconds: float = Field(10.0, ge=0)
     sdp_bytes: int = 128 * 1024  # of an offer
     sdp_media: int = 4  # m-lines
     sdp_candidates: int = 64  # of an offer and its trickled ones

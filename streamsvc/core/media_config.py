@@ -62,6 +62,8 @@ class Ingest(Group):
     stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
     close_seconds: float = 10.0  # without them: the peer is closed
     resume_seconds: float = 30.0  # after that the session still accepts a publisher
+    # Without media of a publisher by RTMP or SRT: another connection with its token or key takes over then.
+    takeover_seconds: float = Field(1.0, gt=0)
     start_kbps: int = 1500  # x-google-start-bitrate in the answer
     reorder_packets: int = 3  # fewest audio packets behind a hole until it counts as lost
     open_seconds: float = 8.0  # connection time limit of a URL

@@ -86,6 +86,7 @@ class NewToken(BaseModel):
     session: str = "*"
     may: list[str] = Field(default_factory=lambda: ["subscribe"])
     expires_in: float = 3600  # seconds
+    short: bool = Field(False, description="of about 100 characters, for stream keys, not a JWT")
 
 
 def build(service: Service, connections: Connections | None = None) -> FastAPI:
@@ -305,7 +306,10 @@ def _operations(service: Service) -> APIRouter:
         """Issue a short-lived token with at most the rights of the caller's own; `jti` is its id."""
         grants = service.auth.of(request.scope)
         limiter.take(rights.counted_as(grants, request))
-        made = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
+        may = tuple(body.may)
+        made = service.auth.token(
+            grants, session=body.session, may=may, seconds=body.expires_in, short=body.short
+        )
         return {"token": made.token, "jti": made.id, "expires_in": round(made.seconds, 3)}
 
     @routes.delete("/v1/tokens/{jti}", status_code=204)

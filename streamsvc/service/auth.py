@@ -1,8 +1,8 @@
 """Authentication and authorisation: tokens, their grants, and signed URLs.
 
-Tokens are JWTs (RFC 7519, HS256) signed with a key derived from the API key. A signed URL gives read access
-to one path. Without an API key the server is open, which `core.config` allows on a loopback bind only; an
-open server checks the Host header against DNS rebinding.
+Tokens are JWTs (RFC 7519, HS256), or short ones (`short_token`), signed with keys derived from the API key. A
+signed URL gives read access to one path. Without an API key the server is open, which `core.config` allows on
+a loopback bind only; an open server checks the Host header against DNS rebinding.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from streamsvc.core import clock, web_address
 from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, NotFound, StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
+from streamsvc.service import short_token
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.revocations import Revocations
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
 _OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
 _SCHEMES = ("bearer", "token")
-PERMISSIONS = ("publish", "subscribe", "ask", "operate")  # operate: metrics and capacity
+# In the order in which short tokens count them. operate: metrics and capacity.
+PERMISSIONS = ("publish", "subscribe", "ask", "operate")
 SIGNED = "signed"  # tenant of whoever shows a signed address
 SIGNED_ADDRESS = re.compile(
     r"(?P<path>/v1/sessions/[\w.~-]+/[\w./~-]+)\?exp=(?P<exp>\d{10})&sig=(?P<sig>[\w-]{43})"
@@ -38,7 +40,8 @@ SIGNED_ADDRESS = re.compile(
 WHOLE = "/hls/master.m3u8"  # paths that are signed with their query: it names an address that we ask
 _WHOLE_QUERY = re.compile(r"(?:(?P<given>.*)&)?exp=\d{10}(&by=[^&]*)?&sig=[\w-]{43}", re.ASCII)
 _EXPIRY = re.compile(r"\d{10}", re.ASCII)  # one way to write each second: what is signed is what is read
-OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
+# Holders: of the API key; of nothing, on an open server; of the key of /metrics.
+OWNER, LOCAL, METRICS = "owner", "local", "metrics"
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
 _ID_LENGTH = 12  # characters of a token's id
 _MOST_STEPS = 4  # tokens of tokens of tokens; security limit of the length of an id
@@ -73,6 +76,7 @@ class Auth:
         self._open = server.api_key is None
         secret = (server.api_key or secrets.token_hex(32)).encode()
         self._token_key = hmac.new(secret, b"streamsvc tokens", hashlib.sha256).digest()
+        self._short_key = hmac.new(secret, b"streamsvc short tokens", hashlib.sha256).digest()
         self._url_key = hmac.new(secret, b"streamsvc urls", hashlib.sha256).digest()
 
     def of(self, scope: Scope) -> Grants:
@@ -112,9 +116,10 @@ class Auth:
         token = _presented(headers, subprotocols)
         if not token:
             raise Unauthorized("A token is required: Authorization: Bearer …")
-        api_key = self._server.api_key
-        if api_key is not None and hmac.compare_digest(token.encode(), api_key.encode()):
+        if _same(token, self._server.api_key):
             return Grants("owner", "*", frozenset(PERMISSIONS), None, OWNER)
+        if _same(token, self._server.metrics_key):
+            return Grants("metrics", "", frozenset({"operate"}), None, METRICS)
         return self._decode(token)
 
     def over(self, grants: Grants) -> Unauthorized | None:
@@ -125,8 +130,10 @@ class Auth:
             return Unauthorized("The token has expired", code="token_expired")
         return None
 
-    def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> Issued:
-        """Issue a short-lived token with at most the rights of `grants`.
+    def token(
+        self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float, short: bool = False
+    ) -> Issued:
+        """Issue a short-lived token with at most the rights of `grants`; `short`: of fewer characters.
 
         Raises:
             InvalidRequest: unknown permission or bad lifetime. Forbidden: more than `grants` hold.
@@ -152,38 +159,27 @@ class Auth:
         now = clock.utc().timestamp()
         if grants.expires is not None:
             seconds = min(seconds, grants.expires - now)
-        number = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)])
+        number, expires = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)]), int(now + seconds)
+        if short:
+            says = short_token.Claims(number, session, frozenset(may), expires)
+            return Issued(short_token.pack(says, PERMISSIONS, self._short_key), number, seconds)
         claims = {
             "jti": number,
             "sub": grants.tenant,
             "session": session,
             "may": list(may),
-            "exp": int(now + seconds),
+            "exp": expires,
             "aud": "streamsvc",
         }
         return Issued(jwt.encode(claims, self._token_key, algorithm="HS256"), number, seconds)
 
     def _decode(self, token: str) -> Grants:
         try:
-            claims = jwt.decode(
-                token,
-                self._token_key,
-                algorithms=["HS256"],
-                audience="streamsvc",
-                options={"require": ["exp", "sub"]},
-            )
+            grants = _of_jwt(token, self._token_key) if "." in token else _of_short(token, self._short_key)
         except jwt.ExpiredSignatureError:
             raise Unauthorized("The token has expired", code="token_expired") from None
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError):
             raise Unauthorized("The token is not valid", code="bad_token") from None
-        grants = Grants(
-            tenant=str(claims["sub"]),
-            session=str(claims.get("session", "")),
-            may=frozenset(PERMISSIONS).intersection(claims.get("may", ())),
-            expires=float(claims["exp"]),
-            # A token without an id was made before tokens had one; such tokens are gone after 24 hours.
-            holder=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:_ID_LENGTH]),
-        )
         if (ended := self.over(grants)) is not None:
             raise ended
         return grants
@@ -316,6 +312,33 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return host
+
+
+def _of_jwt(token: str, key: bytes) -> Grants:
+    claims = jwt.decode(
+        token,
+        key,
+        algorithms=["HS256"],
+        audience="streamsvc",
+        options={"require": ["exp", "sub"]},
+    )
+    return Grants(
+        tenant=str(claims["sub"]),
+        session=str(claims.get("session", "")),
+        may=frozenset(PERMISSIONS).intersection(claims.get("may", ())),
+        expires=float(claims["exp"]),
+        # A token without an id was made before tokens had one; such tokens are gone after 24 hours.
+        holder=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:_ID_LENGTH]),
+    )
+
+
+def _of_short(token: str, key: bytes) -> Grants:
+    claims = short_token.unpack(token, PERMISSIONS, key)
+    return Grants("owner", claims.session, claims.may, float(claims.expires), claims.id)
+
+
+def _same(token: str, key: str | None) -> bool:
+    return key is not None and hmac.compare_digest(token.encode(), key.encode())
 
 
 def _presented(headers: Mapping[str, str], offered: tuple[str, ...]) -> str:

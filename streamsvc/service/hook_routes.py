@@ -107,12 +107,11 @@ class MediaServerHooks:
         grants = self._service.stream_publishers.check(key, client, permission)
         place = (server, asked.application, asked.name)
         self._forget()
+        known, publication = self._publications.get(place, ("", None))
         if asked.wish == "left":
-            _, publication = self._publications.pop(place, ("", None))
-            if publication is not None:
+            if publication is not None and known == asked.connection:  # not one that has been taken over
                 publication.stop("publisher_left")
         elif asked.wish == "publish":
-            known, publication = self._publications.get(place, ("", None))
             if publication is not None and known and known == asked.connection:
                 return  # asked twice of one publisher
             publication = await self._service.stream_publishers.publish(

@@ -20,6 +20,7 @@ from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.vision.pipeline import VisionPipeline
 
 CHANGES = 1000  # of publishers, remembered
+CLOSE_SECONDS = 6.0  # that the end of a session waits for its publisher to be closed
 
 
 class State(enum.Enum):
@@ -93,10 +94,12 @@ class MediaInput:
         self._end = end
         self._closed = False
         self._began = False  # a frame has come
+        self._last = 0.0  # monotonic second of the present publisher's last frame, or of its coming
         self._counts: dict[str, TrackStats] = {}  # of the present publisher, else of the last one
         self._transport: Mapping[str, float] = {}  # what the last publisher counted itself
         self._dropped: dict[str, int] = {}  # by the rings, before the present publisher
         self._packets_lost = 0  # by the present publisher's transport, as last counted
+        self._closing: asyncio.Future[None] | None = None  # the last publisher, at the end
         self._timer: asyncio.TimerHandle | None = None  # ends the session unless a publisher comes first
 
     def summary(self) -> dict[str, Any]:
@@ -132,6 +135,7 @@ class MediaInput:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.tape.note("frame", frame)
         self._began = True
+        self._last = frame.arrived
         self._context.clock.advance(frame.at)
         if frame.changed is not None:
             added = frame.kind not in self.tracks
@@ -178,6 +182,7 @@ class MediaInput:
         self._counts = {track.kind: TrackStats(track) for track in publisher.tracks}
         self._dropped = self._ring_drops()
         self._packets_lost = 0
+        self._last = clock.now()
         self.cancel_timer()
         resumed = self.state is State.STALLED
         self.state = State.LIVE
@@ -185,6 +190,11 @@ class MediaInput:
         if resumed:
             self.changes.append(self._context.clock.position())
             self._log.emit("session.resumed", {"reason": "published again"})
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the last frame of the publisher, or since it was attached."""
+        return clock.now() - self._last
 
     def sink_of(self, source: MediaSource) -> SourceSink:
         """Where the frames and states of an attached source go."""
@@ -257,11 +267,16 @@ class MediaInput:
         self.cancel_timer()
 
     async def close(self) -> None:
-        """Close the publisher and the input queues; queued media is still processed. Idempotent."""
+        """Close the publisher and the input queues; queued media is still processed. Idempotent.
+
+        A publisher that is not closed after CLOSE_SECONDS is closed in the background.
+        """
         self.count_losses()
         if (publisher := self.publisher) is not None:
             self.publisher = None
-            await publisher.close()
+            self._closing = asyncio.ensure_future(publisher.close())
+        if self._closing is not None:
+            await asyncio.wait((self._closing,), timeout=CLOSE_SECONDS)  # a cancelled close goes on
         self._speech.close()
         self._vision.close()
 

@@ -7,7 +7,8 @@ import contextlib
 import functools
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 from streamsvc.core import metrics
 from streamsvc.core.errors import Conflict, NotFound
@@ -17,12 +18,22 @@ from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.whip import Publication
 from streamsvc.service import broadcast_ids
 from streamsvc.service.capacity import Kind
-from streamsvc.service.media_input import State
+from streamsvc.service.media_input import MediaSource, State
 from streamsvc.service.publish_places import PublishPlaces
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
 
 _VIDEO = re.compile(r"^m=video [1-9]", re.MULTILINE)  # a media section that is not refused
+TAKEN_OVER = "published from elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pulled:
+    """A publisher by stream key. `stop`: ends it, for a reason."""
+
+    source: MediaSource
+    holder: str
+    stop: Callable[[str], None]
 
 
 def kind_of(offer: str) -> Kind:
@@ -31,7 +42,7 @@ def kind_of(offer: str) -> Kind:
 
 
 class Publications:
-    """The WebRTC publications of a service.
+    """The WebRTC publications of a service, and what publishers of all doors have in common.
 
     Args:
         sessions: that are published to.
@@ -45,6 +56,7 @@ class Publications:
         self._owners: dict[str, Session] = {}  # by resource
         self._watched: set[Session] = set()  # sessions whose end removes their publications
         self._joined: set[Session] = set()  # sessions reserved for a publisher that is admitted
+        self._pulled: dict[Session, _Pulled] = {}  # the last publisher by stream key
         self._sessions = sessions
         self._tasks = tasks
         self._cluster: PublishPlaces | None = None
@@ -68,7 +80,7 @@ class Publications:
         """
         async with self.session_for(name, holder, kind_of(offer)) as session:
             resource = secrets.token_urlsafe(18)
-            peer = await self._answer(session, resource, offer)
+            peer = await self._answer(session, resource, offer, holder)
         publication = Publication(session.id, resource, peer)
         self.by_resource[resource] = publication
         if session not in self._watched:
@@ -92,7 +104,7 @@ class Publications:
         if self._cluster is not None and name is not None:
             place = functools.partial(self._sessions.place, None, holder, kind)
             await self._cluster.prepare(name, place)
-        live = self._live(name) if name is not None else None
+        live = self._live(name, holder) if name is not None else None
         with self._sessions.place(live, holder, kind):
             session = live or self._begin(name, holder)
             if reserved:
@@ -109,12 +121,12 @@ class Publications:
                 if reserved:
                     self._joined.discard(session)
 
-    def _live(self, name: str) -> Session | None:
+    def _live(self, name: str, holder: str) -> Session | None:
         """The live session at an address; None: a new broadcast may begin there."""
         session = self._sessions.by_id.get(self._sessions.resolve(name))
         if session is not None and not session.media.closed:
-            silent = self._silent(session) is not None
-            if session in self._joined or (session.media.publisher is not None and not silent):
+            taken = session.media.publisher is not None and self._silent(session, holder) is None
+            if session in self._joined or taken:
                 raise Conflict("this session has a publisher already", code="already_publishing")
             return session
         if broadcast_ids.is_id(name):
@@ -123,12 +135,54 @@ class Publications:
         broadcast_ids.check_name(name)
         return None
 
-    def _silent(self, session: Session) -> str | None:
-        """The publication of a session whose media have stopped: its publisher may come from elsewhere."""
+    def _silent(self, session: Session, holder: str) -> Callable[[], None] | None:
+        """What cuts the publisher of a session off whose media have stopped; None: it stays.
+
+        It may come from elsewhere: one by WebRTC once it is stalled, which its connection tells soon; one by
+        stream key, whose connection may be open for long after its end, once it is silent, for its holder.
+        """
+        publisher: object = session.media.publisher
+        pulled = self._pulled.get(session)
+        if pulled is not None and pulled.source is publisher:
+            if holder != pulled.holder:
+                return None
+            silent = session.media.silent_seconds > session.settings.ingest.takeover_seconds
+            return functools.partial(self._cut_pulled, session, pulled) if silent else None
         if session.state is not State.STALLED:
             return None
-        publisher: object = session.media.publisher
-        return next((name for name, known in self.by_resource.items() if known.peer is publisher), None)
+        known = next((name for name, known in self.by_resource.items() if known.peer is publisher), None)
+        return functools.partial(self.cut, known, TAKEN_OVER) if known is not None else None
+
+    def attach(self, session: Session, source: MediaSource, holder: str, stop: Callable[[str], None]) -> None:
+        """Attach the opened source of a publisher by stream key.
+
+        Args:
+            session: see `session_for`.
+            source: it is not closed here.
+            holder: of the token.
+            stop: ends it for a reason, where its holder publishes from elsewhere.
+
+        Raises:
+            Conflict: the session has a publisher that sends, or has ended.
+        """
+        self._make_room(session, holder)
+        session.media.attach(source)
+        if session not in self._pulled:
+            self._tasks.spawn(self._forget_at_end(session))
+        self._pulled[session] = _Pulled(source, holder, stop)
+
+    def _make_room(self, session: Session, holder: str) -> None:
+        """Cut off the publisher of a session where its media have stopped."""
+        if (cut := self._silent(session, holder)) is not None:
+            cut()
+
+    def _cut_pulled(self, session: Session, pulled: _Pulled) -> None:
+        session.media.publisher_state(pulled.source, "closed", TAKEN_OVER)
+        pulled.stop("taken_over")
+
+    async def _forget_at_end(self, session: Session) -> None:
+        await session.over.wait()
+        del self._pulled[session]
 
     def _begin(self, name: str | None, holder: str) -> Session:
         """A session that waits for its publisher as long as for one that comes back."""
@@ -137,7 +191,7 @@ class Publications:
         session.media.unused_seconds = session.settings.ingest.resume_seconds
         return session
 
-    async def _answer(self, session: Session, resource: str, offer: str) -> webrtc.Peer:
+    async def _answer(self, session: Session, resource: str, offer: str, holder: str) -> webrtc.Peer:
         """Answer an offer with a peer that is attached to the session."""
         peers: list[webrtc.Peer] = []  # the peer, once there is one
 
@@ -158,8 +212,7 @@ class Publications:
         peer = await webrtc.answer(offer, settings.ingest, settings.limits, sink, self._ice_servers)
         peers.append(peer)
         try:
-            if (silent := self._silent(session)) is not None:
-                self.cut(silent, "published from elsewhere")
+            self._make_room(session, holder)
             session.media.attach(peer)
         except BaseException:
             await peer.close()

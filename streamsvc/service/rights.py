@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from streamsvc.core.errors import Forbidden, Unauthorized
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import LOCAL, OWNER, SIGNED, Auth, covers, root_of
+from streamsvc.service.auth import LOCAL, METRICS, OWNER, SIGNED, Auth, covers, root_of
 from streamsvc.service.refusal_log import flat, route_of
 
 
@@ -27,12 +27,14 @@ class Rule:
     session: of which the token must be: the one in the path; a new one, that is, any ("*"); or it does not
         matter, or the route knows it.
     signed: a signed address is as good as a token.
+    by_metrics_key: `server.metrics_key` opens it, as it opens nothing else.
     note: what else the route checks, for the documentation.
     """
 
     rights: tuple[str, ...] | None
     session: Literal["path", "new", ""] = "path"
     signed: bool = False
+    by_metrics_key: bool = False
     note: str = ""
 
 
@@ -40,7 +42,7 @@ _PUBLIC = Rule(None, "")
 _READ = Rule(("subscribe",), signed=True)
 _ASK = Rule(("ask",))
 _PUBLISH = Rule(("publish",))
-_OPERATE = Rule(("operate",), "")
+_OPERATE = Rule(("operate",), "", by_metrics_key=True)
 _OWN_PROTOCOL = Rule(("publish", "subscribe"), "new")
 _SESSION = "/v1/sessions/{session_id}"
 _RESOURCE = "/whip/{session}/{resource}"
@@ -118,6 +120,8 @@ def check(auth: Auth, connection: HTTPConnection) -> Grants:
     grants = auth.of(connection.scope)
     if grants.tenant == SIGNED and not rule.signed:
         raise Unauthorized("A signed address opens nothing but what it names")
+    if grants.holder == METRICS and not rule.by_metrics_key:
+        raise Forbidden("The key of /metrics opens that and /v1/capacity alone")
     for permission in rule.rights or ():
         require(grants, permission)
     place = connection.path_params
@@ -196,4 +200,6 @@ def _said(rule: Rule) -> str:
         return "nothing" if not rule.note else f"nothing by itself ({rule.note})"
     said = " and ".join(f"`{permission}`" for permission in rule.rights) or "any valid token"
     said += {"path": ", for this session", "new": ", for all sessions", "": ""}[rule.session]
-    return said + ("; or a signed address" if rule.signed else "") + (f" ({rule.note})" if rule.note else "")
+    said += "; or a signed address" if rule.signed else ""
+    said += "; or `server.metrics_key`" if rule.by_metrics_key else ""
+    return said + (f" ({rule.note})" if rule.note else "")

@@ -92,7 +92,9 @@ class RtmpDoor:
         """Admit a publisher; returns what its stream is called from here on. Raises StreamsvcError."""
         name, token, client = form.get("name", ""), form.get("token", ""), form.get("addr", "")
         if len(f"{name}?token={token}") >= KEY_CHARACTERS:
-            raise InvalidRequest("the stream key is longer than nginx-rtmp takes", code="key_too_long")
+            raise InvalidRequest(
+                "the stream key is longer than nginx-rtmp takes: use a short token", code="key_too_long"
+            )
         check_name(name)
         publishers = self._service.stream_publishers
         grants = publishers.check(StreamKey(name, token), client)

@@ -39,6 +39,7 @@ from streamsvc.events.store import Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.dispatch import Dispatcher
+from streamsvc.service.end_limit import EndLimit
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
@@ -157,11 +158,13 @@ class Session:
         self._ended = False
         self._outage = ""  # as last told
         self._understood = asyncio.Event()  # everything is understood and answered
+        self._limit = EndLimit(session_id)
 
     # --- life ---
 
     async def run(self) -> None:
         """Live until the stream has ended and all of it has been understood and published."""
+        self._limit.begin()
         metrics.sessions_active.inc()
         log.info("session started", session=self.id, stored=self.options.stored)
         kind, why = ("session.updated", {"reason": "taken_over"}) if self.went_on else ("session.created", {})
@@ -195,6 +198,7 @@ class Session:
             metrics.sessions_active.dec()
             metrics.sessions.labels(result).inc()
             self._ended = True
+            self._limit.stop()
             self.media.refuse_publishers()
             self.clock.end()
             self.questions.end()
@@ -282,8 +286,10 @@ class Session:
                 for share, queue in self._queues:
                     share.set(len(queue))
 
-    def end(self, reason: str, error: StreamsvcError | None = None) -> None:
-        """Begin the end: what has come in is still understood and published. Later calls change nothing."""
+    def end(self, reason: str, error: StreamsvcError | None = None, within: float | None = None) -> None:
+        """Begin the end, for the first reason: what came in is still understood, `within` so many seconds."""
+        if within is not None:
+            self._limit.start(within)
         if not self._ending.is_set():
             self.context.tape.note("end", (reason, error))
             self._end_reason = reason

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from streamsvc.core.errors import InvalidRequest, NotFound
+from streamsvc.core.types import Grants
 from streamsvc.core.units import Reply
 from streamsvc.service import export, session_list
 from streamsvc.service.audience import audience_of
@@ -20,6 +21,7 @@ from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.rights import counted_as, require_session
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.service.session_addresses import signed_addresses
 from streamsvc.service.session_bodies import (
     DeletedSession,
     Match,
@@ -37,6 +39,12 @@ def router(service: Service) -> APIRouter:
     """The routes; creating sessions is rate limited by token, else by client address."""
     routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
     limiter = RateLimiter(service.settings.limits.requests_per_minute)
+    settings = service.settings
+
+    def told(body: dict[str, Any], grants: Grants) -> dict[str, Any]:
+        """The body of a session, with what its reader may read signed."""
+        seconds = settings.store.retention + 3600
+        return body | signed_addresses(body["id"], settings.server, service.auth, grants, seconds)
 
     @routes.get("", response_model=SessionPage)
     async def overview(
@@ -60,7 +68,8 @@ def router(service: Service) -> APIRouter:
         shown = functools.partial(
             session_list.stored_overview, server=service.settings.server, sign=sessions.shared.sign
         )
-        return session_list.page(listed, grants, state or (), limit, after, shown)
+        page = session_list.page(listed, grants, state or (), limit, after, shown)
+        return page | {"sessions": [told(entry, grants) for entry in page["sessions"]]}
 
     @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
@@ -82,12 +91,17 @@ def router(service: Service) -> APIRouter:
             holder=grants.holder,
         )
         response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
-        return session.describe()
+        return told(session.describe(), grants)
 
     @routes.get("/{session_id}", response_model=SessionBody)
-    async def show(session_id: str) -> dict[str, Any]:
-        """State, tracks and URLs of a session."""
-        return (await service.sessions.open(session_id)).describe()
+    async def show(session_id: str, request: Request) -> dict[str, Any]:
+        """State, tracks and URLs of a session.
+
+        With a key set `events_url`, `captions_url` and `overlay_url` are signed for whoever may subscribe:
+        they open without a header, and end with the token that was shown here.
+        """
+        session = await service.sessions.open(session_id)
+        return told(session.describe(), service.auth.of(request.scope))
 
     @routes.patch("/{session_id}", response_model=UpdatedSession)
     async def update(session_id: str, body: SessionUpdate, request: Request) -> dict[str, Any]:
@@ -96,11 +110,11 @@ def router(service: Service) -> APIRouter:
         From the next decoding step on; captions that are closed stay as they are. 409: it has ended. Each
         change is an event that is kept, so there may be `limits.updates_per_minute` alone.
         """
-        holder = root_of(service.auth.of(request.scope).holder)
-        service.updates.take(f"{service.sessions.resolve(session_id)} {holder}")
+        grants = service.auth.of(request.scope)
+        service.updates.take(f"{service.sessions.resolve(session_id)} {root_of(grants.holder)}")
         session = body.apply(service.sessions, session_id)
         speech = session.speech.options
-        return session.describe() | {
+        return told(session.describe(), grants) | {
             "language": speech.language,
             "vocabulary": list(speech.vocabulary),
             "replace": dict(speech.replace),

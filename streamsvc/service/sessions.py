@@ -339,6 +339,9 @@ class Sessions:
     async def delete(self, name: str, *, purge: bool = False) -> str:
         """End a session; `purge` erases it at once, else it stays readable for its retention.
 
+        What has come in is still understood, within `limits.delete_seconds`; then the session ends, at the
+        latest CLOSE_SECONDS of `media_input` later, whatever its models and its source wait for.
+
         Returns its id. Other broadcasts of its name stay. Raises NotFound.
         """
         if self._elsewhere is not None and (found := await self._elsewhere.delete(name, purge=purge)):
@@ -349,7 +352,7 @@ class Sessions:
                 await self.stored.erase(session_id)
         else:
             session = self.find(session_id)
-            session.end("deleted")
+            session.end("deleted", within=self.shared.settings.limits.delete_seconds)
             if purge:
                 await session.over.wait()  # everything is written then: a closed store cannot be written to
                 await self.erase(session)

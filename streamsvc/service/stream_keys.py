@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,10 +19,11 @@ from streamsvc.core.config import Limits
 from streamsvc.core.errors import StreamsvcError, Unauthorized
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.core.types import Grants
+from streamsvc.ingest.source import SourceSink
 from streamsvc.service import rights
 from streamsvc.service.auth import LOCAL, OWNER, Auth, root_of
 from streamsvc.service.broadcast_ids import check_name
-from streamsvc.service.media_input import MediaSource
+from streamsvc.service.media_input import MediaInput, MediaSource
 from streamsvc.service.publications import Publications
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.started_by import StartedBy
@@ -190,9 +191,9 @@ class StreamPublishers:
                 publication = StreamPublication(session.id)
                 admitted.set_result(publication)
                 source = await publication.unless_stopped(opened(session.id))
-                session.media.attach(source)
+                self._publications.attach(session, source, holder, publication.stop)
             try:
-                await publication.unless_stopped(source.run(session.media.sink_of(source)))
+                await publication.unless_stopped(source.run(_sink(session.media, source)))
                 why = "publisher_left"
             finally:
                 session.media.publisher_state(source, "closed", publication.why or "publisher_left")
@@ -215,3 +216,14 @@ class StreamPublishers:
                 publication.end(why)
             if source is not None:
                 await source.close()
+
+
+def _sink(media: MediaInput, source: MediaSource) -> SourceSink:
+    """Where a publisher's frames go: at its end it leaves at once, not when the last of them is decoded."""
+    sink = media.sink_of(source)
+
+    async def taken() -> None:
+        media.publisher_state(source, "closed", "publisher_left")
+        await sink.taken()
+
+    return replace(sink, taken=taken)

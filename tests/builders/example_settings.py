@@ -21,7 +21,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "streamsvc.example.to
 HEAD = """\
 # Settings of streamsvc, each with its default. Copy this file, take the "#" from what you change, and start
 # `streamsvc serve --config FILE`; the environment is stronger (STREAMSVC_SERVER__PORT=9000). Secrets belong
-# there: STREAMSVC_SERVER__API_KEY, STREAMSVC_INGEST__TURN__SECRET, STREAMSVC_REMOTE__KEY.
+# there: STREAMSVC_SERVER__API_KEY, STREAMSVC_SERVER__METRICS_KEY, STREAMSVC_INGEST__TURN__SECRET,
+# STREAMSVC_REMOTE__KEY.
 # Made from the source by `python -m tests.builders.example_settings`.
 """
 _WIDTH = 40  # columns before a comment

@@ -209,6 +209,15 @@ class Playing:
         return self.events
 
 
+async def captioned(session: Session) -> None:
+    """Wait for a caption, of whatever comes in from now on."""
+    captions = session.log.subscribe(["caption.*"])
+    try:
+        assert await captions.next(), "the session has ended"
+    finally:
+        session.log.unsubscribe(captions)
+
+
 def kinds(events: list[dict[str, Any]], prefix: str = "") -> list[str]:
     """The types of events, in order."""
     return [event["type"] for event in events if event["type"].startswith(prefix)]

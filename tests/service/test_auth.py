@@ -92,6 +92,32 @@ def test_a_token_has_the_granted_rights_and_no_others() -> None:
     assert inherited.expires <= grants.expires, "a token cannot outlive the one it was made with"
 
 
+def test_a_short_token_grants_expires_and_is_revoked_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = with_key()
+    owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    issued = auth.token(owner, session="studio", may=("publish", "ask"), seconds=60, short=True)
+    grants = auth.grants(headers(authorization=f"Bearer {issued.token}"))
+    long = auth.token(owner, session="studio", may=("publish", "ask"), seconds=60)
+    same = auth.grants(headers(authorization=f"Bearer {long.token}"))
+    assert (grants.tenant, grants.session, grants.may) == (same.tenant, same.session, same.may)
+    assert grants.expires is not None and same.expires is not None
+    assert abs(grants.expires - same.expires) <= 1
+    assert grants.holder == issued.id
+    child = auth.token(grants, session="studio", may=("ask",), seconds=9999, short=True)
+    assert auth.grants(headers(authorization=f"Bearer {child.token}")).expires == grants.expires
+    foreign = Auth(Server(api_key="another-key-of-length"))
+    with pytest.raises(Unauthorized, match="not valid"):
+        foreign.grants(headers(authorization=f"Bearer {issued.token}"))
+    auth.revoke(owner, issued.id)
+    for token in (issued.token, child.token):
+        with pytest.raises(Unauthorized, match="revoked"):
+            auth.grants(headers(authorization=f"Bearer {token}"))
+    past = Grants("owner", "*", frozenset(PERMISSIONS), 1.0, "owner")
+    old = auth.token(past, session="*", may=("ask",), seconds=60, short=True)
+    with pytest.raises(Unauthorized, match="expired"):
+        auth.grants(headers(authorization=f"Bearer {old.token}"))
+
+
 def test_only_the_owner_grants_the_right_to_operate() -> None:
     auth = with_key()
     owner = auth.grants(headers(authorization=f"Bearer {KEY}"))

@@ -92,7 +92,8 @@ def mediamtx(**changed: str) -> dict[str, str]:
 async def test_a_stream_is_pulled_once_its_server_has_it_and_ends_with_its_publisher(
     tmp_path: Path, puller: Puller
 ) -> None:
-    async with at_the_door(tmp_path, server=SERVER, ingest={"hooks": HOOKS}) as (running, _, client):
+    ingest = {"hooks": HOOKS, "takeover_seconds": 600.0}
+    async with at_the_door(tmp_path, server=SERVER, ingest=ingest) as (running, _, client):
         puller.failures = 3
         address = "/v1/hooks/nginx-rtmp"
         form = f"app=live&addr=10.0.0.1&clientid=4&call=publish&name=studio&type=live&token={KEY}"
@@ -116,6 +117,34 @@ async def test_a_stream_is_pulled_once_its_server_has_it_and_ends_with_its_publi
             while session.state is not State.STALLED:
                 await clock.sleep(0.01)
         assert puller.sources[0].closed
+
+
+async def test_one_that_comes_back_takes_over_and_the_end_of_its_old_connection_changes_nothing(
+    tmp_path: Path, puller: Puller
+) -> None:
+    ingest = {"hooks": HOOKS, "takeover_seconds": 0.001}
+    async with at_the_door(tmp_path, server=SERVER, ingest=ingest) as (running, _, client):
+        address = "/v1/hooks/nginx-rtmp"
+        form = f"app=live&addr=10.0.0.1&clientid=4&call=publish&name=studio&type=live&token={KEY}"
+        await client.post(address, content=form)
+        await puller.pulled(1)
+        session = running.sessions.find("studio")
+        while session.media.publisher is None:
+            await clock.sleep(0.01)
+        sends(session)
+        await clock.sleep(0.01)
+        again = await client.post(address, content=form.replace("clientid=4", "clientid=5"))
+        assert again.status_code == 200
+        await puller.pulled(2)
+        while session.media.publisher is not puller.sources[1]:
+            await clock.sleep(0.01)
+        await client.post(address, content=form.replace("call=publish", "call=publish_done"))
+        await clock.sleep(0.05)
+        assert puller.sources[0].closed
+        assert session.media.publisher is puller.sources[1]
+        await client.post(address, content=form.replace("=4&call=publish", "=5&call=publish_done"))
+        while session.media.publisher is not None:
+            await clock.sleep(0.01)
 
 
 async def test_the_token_of_the_stream_or_else_the_hooks_own_decides(tmp_path: Path, puller: Puller) -> None:

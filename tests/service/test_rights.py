@@ -22,6 +22,7 @@ from tests.builders.spoken import KEY
 
 ROOT = Path(__file__).parents[2]
 PLENTY = {"requests_per_minute": 10**6, "failures_per_minute": 10**6, "subscribers": 10**6}
+KEYS = {"api_key": KEY, "metrics_key": "a-key-of-the-metrics-alone"}
 PLACES = {"session_id": "talk", "session": "talk", "form": "vtt", "at": "1", "jti": "a" * 12, "number": "1"}
 # credentials: which session a token is for, and what it may; the others are made in `credentials`
 TOKENS = {
@@ -35,7 +36,7 @@ TOKENS = {
 
 @contextlib.asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[FastAPI, Auth]]:
-    async with fake_service.serving(folder, limits=PLENTY, server={"api_key": KEY}) as service:
+    async with fake_service.serving(folder, limits=PLENTY, server=KEYS) as service:
         await service.sessions.create(name="talk")
         yield application.build(service), service.auth
 
@@ -57,6 +58,7 @@ def credentials(auth: Auth) -> dict[str, str]:
         "expired": expired.token,
         "revoked": revoked.token,
         "owner": KEY,
+        "metrics": KEYS["metrics_key"],
         "signed": "",
     }
 
@@ -67,6 +69,8 @@ def expected(door: str, rule: rights.Rule, name: str) -> int:
         return 200
     if name == "signed":
         return 200 if rule.signed and door.startswith("GET ") else 401
+    if name == "metrics":
+        return 200 if door in ("GET /metrics", "GET /v1/capacity") else 403
     if name not in TOKENS:
         return 401
     session, may = TOKENS[name]

@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Scope
 
 from streamsvc.core.types import Answer
 from streamsvc.core.units import Reply
 from streamsvc.service import app
 from streamsvc.service.audience import audience_of
+from streamsvc.service.auth import SIGNED
 from streamsvc.service.service import Service
 from tests.builders import fake_service
 from tests.builders.clips import clip
@@ -185,6 +187,36 @@ async def test_the_list_has_what_the_token_may_see_in_pages(tmp_path: Path) -> N
             assert error_of(await client.get(f"/v1/sessions?{query}", headers=everything)) == (400, code)
 
 
+async def test_signed_addresses_of_a_session_open_without_a_header_and_end_with_the_token_that_asked(
+    tmp_path: Path,
+) -> None:
+    async with answering(tmp_path, server={"api_key": KEY}) as (service, client):
+        mine, sends = bearer(service, "talk", "publish", "subscribe"), bearer(service, "talk", "publish")
+        made = (await client.post("/v1/sessions", json={"name": "talk"}, headers=mine)).json()
+        shown = (await client.get("/v1/sessions/talk", headers=mine)).json()
+        [listed] = (await client.get("/v1/sessions", headers=mine)).json()["sessions"]
+        changed = (await client.patch("/v1/sessions/talk", json={"language": "en"}, headers=mine)).json()
+        unread = (await client.patch("/v1/sessions/talk", json={"language": "en"}, headers=sends)).json()
+        assert unread["captions_url"] == f"/v1/sessions/{made['id']}/captions.vtt"
+        assert "#" not in unread["overlay_url"]
+        captions = [body["captions_url"] for body in (made, shown, listed, changed)]
+        for url in captions:
+            assert (await client.get(url)).status_code == 200
+        assert error_of(await client.get(captions[0].partition("?")[0]))[0] == 401
+        assert service.auth.of(asked(f"{shown['events_url']}&types=caption.*")).tenant == SIGNED
+        token = mine["Authorization"].partition(" ")[2]
+        holder = service.auth.grants({"authorization": f"Bearer {token}"}).holder
+        await client.delete(f"/v1/tokens/{holder}", headers={"Authorization": f"Bearer {KEY}"})
+        for url in (*captions, shown["events_url"]):
+            assert error_of(await client.get(url))[0] == 401
+
+
+def asked(url: str) -> Scope:
+    """A request for an address without any header."""
+    path, _, query = url.partition("?")
+    return {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": []}
+
+
 # --- names and changes
 
 
@@ -197,8 +229,11 @@ async def test_a_name_can_be_chosen_with_options_and_belongs_to_its_live_session
         assert (made.status_code, made.json()["name"]) == (201, "lecture")
         first = made.json()["id"]
         assert made.headers["Location"] == f"/v1/sessions/{first}"
-        assert (made.json()["whip_url"], made.json()["overlay_url"]) == ("/whip/lecture", "/overlay/lecture")
-        assert made.json()["captions_url"] == f"/v1/sessions/{first}/captions.vtt", "of this broadcast alone"
+        assert made.json()["whip_url"] == "/whip/lecture"
+        assert made.json()["overlay_url"].startswith("/overlay/lecture#token=")
+        assert made.json()["captions_url"].startswith(f"/v1/sessions/{first}/captions.vtt?"), (
+            "of this broadcast alone"
+        )
         session = service.sessions.find("lecture")
         assert session.speech.options.vocabulary == ("Ada",)
         assert error_of(await client.post("/v1/sessions", json=body, headers=mine)) == (409, "name_taken")

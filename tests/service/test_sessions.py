@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
+from engines import Engine
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config
 from streamsvc.core.errors import (
@@ -25,13 +26,16 @@ from streamsvc.core.errors import (
     StreamsvcError,
 )
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
+from streamsvc.core.roles import Payload
 from streamsvc.events.store import Store
-from streamsvc.service import broadcast_ids, sessions
+from streamsvc.ingest import source_process
+from streamsvc.service import broadcast_ids, media_input, sessions
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from tests.builders.clips import clip
 from tests.builders.fake_service import Peer, at, kept, rejected, serving
-from tests.builders.session import Models
+from tests.builders.session import Models, Sender, packets, send
+from tests.fakes.local_role import LocalRole
 from tests.fakes.vlm_role import Model, image
 
 
@@ -254,6 +258,82 @@ async def test_a_deleted_session_lets_its_source_go(tmp_path: Path) -> None:
         session = await running.sessions.create(str(path), roots=None)
         await running.sessions.delete(session.id, purge=True)
         assert session.media.publisher is None
+        assert running.sessions.by_id == {}
+
+
+class Frozen(LocalRole):
+    """A worker that never answers, whatever the deadline."""
+
+    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Stuck(Sender):
+    """A publisher that is not closed before `let_go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    async def close(self) -> None:
+        await self.let_go.wait()
+        await super().close()
+
+
+def test_a_deleted_session_ends_in_time_whatever_its_models_and_its_publisher_wait_for(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path / "data") as running:
+            frozen = Frozen(Engine({}))
+            running.use_roles(replace(Models().roles(), hear=frozen, see=frozen))
+            session = await running.sessions.create(name="mine")
+            publisher = Stuck()
+            session.media.attach(publisher)
+            await send(session, packets(tmp_path, 1.0))
+            begun = clock.now()
+            async with asyncio.timeout(3600.0):
+                await running.sessions.delete("mine", purge=True)
+            assert running.settings.limits.delete_seconds == 10.0
+            assert 10.0 <= clock.now() - begun < 10.0 + 2 * media_input.CLOSE_SECONDS
+            assert at(session, State.ENDED)
+            assert session.failure is None
+            assert kept(tmp_path / "data") == set()
+            publisher.let_go.set()
+            await asyncio.sleep(0.1)
+            assert publisher.closed == 1
+
+    stage.run(main())
+
+
+def test_a_session_that_ends_already_is_deleted_in_time_too(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path / "data") as running:
+            running.use_roles(replace(Models().roles(), hear=Frozen(Engine({}))))
+            session = await running.sessions.create()
+            session.media.attach(Sender())
+            await send(session, packets(tmp_path, 0.5))
+            session.end("source_ended")
+            async with asyncio.timeout(3600.0):
+                await running.sessions.delete(session.id)
+                await session.over.wait()
+            assert at(session, State.ENDED)
+
+    stage.run(main())
+
+
+async def test_a_source_whose_process_hangs_does_not_keep_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_process, "STEP_SECONDS", 3600.0)
+    path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=30.0)
+    async with serving(tmp_path / "data", limits={"delete_seconds": 0.2}) as running:
+        session = await running.sessions.create(str(path), roots=None)
+        source: Any = session.media.publisher
+        os.kill(source._process.pid, signal.SIGSTOP)
+        async with asyncio.timeout(100):
+            await running.sessions.delete(session.id, purge=True)
         assert running.sessions.by_id == {}
 
 

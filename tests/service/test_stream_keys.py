@@ -24,7 +24,7 @@ from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.service.stream_keys import StreamKey, StreamPublication, parse, token_of
 from tests.builders.fake_service import at, kept, rejected, serving
-from tests.builders.session import Sender
+from tests.builders.session import Sender, sends
 
 KEY = "a-key-of-this-test"
 OPEN = Grants("local", "*", frozenset({"publish"}), None, LOCAL)
@@ -54,6 +54,14 @@ class Live(Sender):
     async def close(self) -> None:
         await super().close()
         self.left.set()
+
+
+class Leaving(Live):
+    """One that ends as sources do: decoders have every frame first."""
+
+    async def run(self, sink: SourceSink) -> None:
+        await super().run(sink)
+        await sink.taken()
 
 
 async def published(running: Service, source: Live, name: str = "mine") -> StreamPublication:
@@ -148,6 +156,88 @@ def test_a_publisher_that_leaves_and_comes_back_goes_on_with_its_session(
             third = Live()
             anew = await published(running, third)
             assert anew.session != session.id
+
+    stage.run(main())
+
+
+def test_one_that_comes_back_takes_over_once_its_old_connection_is_silent_and_nobody_else_does(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, server={"api_key": KEY}) as running:
+            publishers = running.stream_publishers
+            owner = publishers.check(StreamKey("mine", KEY), "")
+            tokens = [running.auth.token(owner, session="mine", may=("publish",), seconds=600) for _ in "ab"]
+            mine, another = (publishers.check(StreamKey("mine", made.token), "") for made in tokens)
+            first, early, again = Live(), Live(), Live()
+
+            async def came(grants: Grants, source: Live) -> StreamPublication:
+                publication = await publishers.publish("srt", "mine", grants, "", source.opened)
+                await asyncio.sleep(0.1)
+                return publication
+
+            old = await came(mine, first)
+            session = running.sessions.find("mine")
+            with pytest.raises(Conflict):
+                await came(mine, early)
+            await clock.sleep(running.settings.ingest.takeover_seconds)
+            for other in (another, owner):
+                with pytest.raises(Conflict):
+                    await came(other, early)
+            new = await came(mine, again)
+            assert (old.why, first.closed) == ("taken_over", 1)
+            assert session.media.publisher is again
+            assert at(session, State.LIVE)
+            assert not new.over.is_set()
+            with pytest.raises(Conflict):
+                await came(mine, early)
+            again.left.set()
+            await new.over.wait()
+            assert running.sessions.resolve("mine") == session.id == new.session
+
+    stage.run(main())
+
+
+def test_one_whose_old_connection_is_alive_again_does_not_take_over(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            first, again = Live(), Live()
+            old = await published(running, first)
+            await clock.sleep(2.0)
+            again.opening.clear()
+            new = await published(running, again)
+            sends(running.sessions.find("mine"))
+            again.opening.set()
+            await new.over.wait()
+            assert (new.why, again.closed) == ("already_publishing", 1)
+            assert not old.over.is_set()
+
+    stage.run(main())
+
+
+def test_a_publisher_has_left_before_the_last_that_it_sent_is_decoded(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            decoded = asyncio.Event()
+            first, again = Leaving(), Live()
+            old = await published(running, first)
+            session = running.sessions.find("mine")
+            monkeypatch.setattr(session.media, "wait_until_taken", decoded.wait)
+            await asyncio.sleep(0.1)
+            first.left.set()
+            await asyncio.sleep(0.1)
+            assert (session.media.publisher, first.closed) == (None, 0)
+            new = await published(running, again)
+            await asyncio.sleep(0.1)
+            assert at(session, State.LIVE)
+            decoded.set()
+            await old.over.wait()
+            assert (old.why, first.closed) == ("publisher_left", 1)
+            assert session.media.publisher is again and not new.over.is_set()
 
     stage.run(main())
 
