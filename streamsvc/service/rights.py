@@ -56,7 +56,8 @@ _NO_METHODS = {
 DOORS: dict[str, Rule] = {
     **dict.fromkeys(("GET /", "GET /overlay/{session_id}", "GET /docs"), _PUBLIC),
     **dict.fromkeys(("GET /healthz", "GET /readyz", "GET /v1/schema"), _PUBLIC),
-    **dict.fromkeys(("GET /metrics", "GET /v1/capacity", "GET /v1/nodes"), _OPERATE),
+    **dict.fromkeys(("GET /metrics", "GET /v1/capacity"), _OPERATE),
+    "GET /v1/nodes": Rule(("operate",), ""),
     "POST /v1/tokens": Rule((), "", note="at most the rights of its own; `operate` by the owner alone"),
     "DELETE /v1/tokens/{jti}": Rule((), "", note="the token itself, what was made with it; the owner: any"),
     "GET /v1/sessions": Rule(("subscribe",), "", note="lists the sessions that the token is for"),

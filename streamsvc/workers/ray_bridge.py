@@ -69,7 +69,6 @@ class Answers:
         """A replica has died: all are away until one answers."""
         self._lost = True
 
-    @property
     def away(self) -> bool:
         """Whether no replica answers."""
         return self._lost or clock.now() - self._at > AWAY_SECONDS
@@ -122,7 +121,7 @@ class Bridge:
         """Begin what a frame asks for."""
         kind, number = header["kind"], header["id"]
         if kind == "ping":
-            told = {"busy_s": 0.0, "work_s": time.process_time(), "away": self._answers.away}
+            told = {"busy_s": 0.0, "work_s": time.process_time(), "away": self._answers.away()}
             self._send({"id": number, "kind": "pong"}, told)
         elif kind == "cancel":
             if (task := self._carried.get(number)) is not None:

@@ -16,6 +16,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ RAY_ENVIRONMENT = {
 }
 AFFINE = {"think", "sight"}
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+CONNECT_SECONDS = 5.0  # that the head of a cluster has to take a connection
 LOGS = {"log_level": "WARNING", "enable_access_log": False}
 ONGOING = 64  # requests at a replica at once, as its lanes hold
 QUEUED = 256  # requests of a node that wait for a replica; more are refused with CapacityError
@@ -85,6 +87,7 @@ def connect(address: str) -> None:
     """
     if not is_installed():
         raise ConfigError("workers.transport ray needs the extra: pip install 'streamsvc[cluster]'")
+    _check_reachable(address)
     os.environ.update(RAY_ENVIRONMENT)
     import ray
 
@@ -92,6 +95,17 @@ def connect(address: str) -> None:
     try:
         ray.init(address=address, namespace="streamsvc", log_to_driver=False, logging_level="ERROR", **local)
     except Exception as error:  # of many classes, with texts of many lines
+        raise WorkerError(f"no Ray cluster is found at {address} ({type(error).__name__})") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Raise WorkerError where nothing listens: Ray would wait for minutes, and say so again and again."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return  # Ray finds the cluster of this machine by itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
         raise WorkerError(f"no Ray cluster is found at {address} ({type(error).__name__})") from None
 
 

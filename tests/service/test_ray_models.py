@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from streamsvc.service import ray_models
 from streamsvc.workers import ray_deployment
 from streamsvc.workers.process import Job
 from streamsvc.workers.ray_deployment import Scale
+from tests.builders import ray_cluster
 
 SERVE = Path(__file__).resolve().parents[2] / "deploy" / "ray" / "serve.yaml"
 MODEL: dict[str, dict[str, Any]] = {"think": {"model": "smollm2-135m-instruct"}}
@@ -91,6 +95,17 @@ def test_serve_yaml_names_every_worker_and_builds_it_by_our_function(deployed: l
     assert told["proxy_location"] == "Disabled"
 
 
-def test_serve_yaml_is_what_ray_serve_takes() -> None:
-    schema = pytest.importorskip("ray.serve.schema", reason="ray is not installed: extra cluster")
-    schema.ServeDeploySchema.model_validate(yaml.load(SERVE.read_text(), yaml.CSafeLoader))
+@pytest.mark.skipif(ray_cluster.missing is not None, reason=str(ray_cluster.missing))
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "taken"), [("applications", True), ("application", False)])
+def test_serve_yaml_is_what_ray_serve_takes(name: str, taken: bool) -> None:
+    told = yaml.load(SERVE.read_text(), yaml.CSafeLoader)
+    told[name] = told.pop("applications")
+    check = (
+        "import json, sys; from ray.serve.schema import ServeDeploySchema;"
+        "ServeDeploySchema.model_validate(json.load(sys.stdin))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", check], input=json.dumps(told), capture_output=True, text=True, timeout=100
+    )
+    assert (ended.returncode == 0) == taken, ended.stderr

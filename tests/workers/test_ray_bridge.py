@@ -20,10 +20,6 @@ from streamsvc.workers.ray_deployment import ReplicaLost
 from tests.fakes.ray_replicas import STATE, FakeReplicas
 
 
-def is_away(answers: Answers) -> bool:
-    return answers.away  # by a function: it changes between two asserts
-
-
 class Parent:
     """The other end of a bridge: sends frames and reads what comes."""
 
@@ -64,12 +60,12 @@ async def test_a_call_whose_replica_died_is_sent_once_more_and_no_third_time(tmp
         parent.send("call", 1, "echo", {"dies": 1})
         header, payload = await parent.next()
         assert (header["kind"], header["batch"], payload["sent"]) == ("result", 3, 2)
-        assert not is_away(answers)
+        assert not answers.away()
         parent.send("call", 2, "other", {"dies": 9})
         header, _ = await parent.next()
         assert header["error"] == {"class": "WorkerError", "message": "a replica of test died"}
         assert models.sent["other"] == ray_bridge.SENT == 2
-        assert is_away(answers)
+        assert answers.away()
         parent.send("ping", 0)
         assert (await parent.next())[1]["away"] is True
 
@@ -85,7 +81,7 @@ async def test_a_stream_is_sent_again_only_where_nothing_of_it_was_told(tmp_path
         assert [payload["n"] for _, payload in told[:2]] == [0, 1]
         assert told[2][0]["error"] == {"class": "WorkerError", "message": "a replica of test died"}
         assert models.sent["begun"] == 1
-        assert is_away(answers)
+        assert answers.away()
 
 
 @pytest.mark.parametrize("kind", ["call", "stream"])
@@ -150,18 +146,18 @@ def test_replicas_that_do_not_answer_are_away_until_one_does(virtual: asyncio.Ru
         answers = Answers(models)
         watching = asyncio.create_task(answers.watch())
         await clock.sleep(60)
-        assert not is_away(answers)
+        assert not answers.away()
         assert 60 <= models.states <= 121
         models.answers = False
         await clock.sleep(ray_bridge.AWAY_SECONDS + ray_bridge.STATE_SECONDS + 0.1)
-        assert is_away(answers)
+        assert answers.away()
         models.answers = True
         await clock.sleep(ray_bridge.STATE_TIMEOUT + ray_bridge.STATE_SECONDS)
-        assert not is_away(answers)
+        assert not answers.away()
         answers.lost()
-        assert is_away(answers)
+        assert answers.away()
         await clock.sleep(ray_bridge.STATE_SECONDS)
-        assert not is_away(answers)
+        assert not answers.away()
         asked = models.states
         for _ in range(100):  # results come: nothing is asked
             answers.heard()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,6 @@ import pytest
 from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.workers import ray_deployment
-from streamsvc.workers.process import Job
-from streamsvc.workers.ray_deployment import Scale
 from streamsvc.workers.ray_worker import RayWorker
 from tests.builders import ray_cluster
 from tests.builders.ray_cluster import ENGINE, Cluster
@@ -139,22 +139,46 @@ class TestOnRay:
             assert process.environ().get("RAY_USAGE_STATS_ENABLED") == "0"
 
 
+# In a process of its own: importing Ray starts threads.
+TELL_DEPLOYMENT = """
+import json, sys
+from streamsvc.workers import ray_deployment
+
+name = sys.argv[1]
+job = Job(name, {name: "tests.fakes.worker_engine"}, {}, 0)
+made = ray_deployment.application(job, Scale(2, 5, 3.0, cores=2.0, gpus=0.5))._bound_deployment
+config, options = made._deployment_config, made.ray_actor_options
+scaling = config.autoscaling_config
+print(json.dumps({
+    "scale": [scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests],
+    "reserved": [options["num_cpus"], options["num_gpus"]],
+    "statistics": options["runtime_env"]["env_vars"]["RAY_USAGE_STATS_ENABLED"],
+    "queued": config.max_queued_requests,
+    "router": str(config.request_router_config.request_router_class),
+}))
+"""
+
+
 @pytest.mark.skipif(ray_cluster.missing is not None, reason=str(ray_cluster.missing))
-def test_a_deployment_has_the_scale_of_its_settings_and_affinity_where_keys_and_values_are_kept() -> None:
-    for name, router in (("think", "ConsistentHashRouter"), ("hear", "PowerOfTwoChoicesRequestRouter")):
-        made: Any = ray_deployment.application(
-            Job(name, {name: ENGINE}, {}, 0), Scale(2, 5, 3.0, cores=2.0, gpus=0.5)
-        )
-        deployment = made._bound_deployment
-        config = deployment._deployment_config
-        scaling = config.autoscaling_config
-        assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 3.0)
-        assert deployment.ray_actor_options["num_cpus"] == 2.0
-        assert deployment.ray_actor_options["num_gpus"] == 0.5
-        variables = deployment.ray_actor_options["runtime_env"]["env_vars"]
-        assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
-        assert str(config.request_router_config.request_router_class).rpartition(".")[2].endswith(router)
-        assert config.max_queued_requests == ray_deployment.QUEUED
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "router"), [("think", "ConsistentHashRouter"), ("hear", "PowerOfTwoChoicesRequestRouter")]
+)
+def test_a_deployment_has_its_scale_and_affinity_where_keys_and_values_are_kept(
+    name: str, router: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", TELL_DEPLOYMENT, name], capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout.splitlines()[-1])
+    assert told.pop("router").endswith(router)
+    assert told == {
+        "scale": [2, 5, 3.0],
+        "reserved": [2.0, 0.5],
+        "statistics": "0",
+        "queued": ray_deployment.QUEUED,
+    }
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
