@@ -64,7 +64,7 @@ def _groups(
         "node": name,
         "advertise": f"http://127.0.0.1:{port}",
         "secret": SECRET,
-        "lease_seconds": 1.5,  # a loop may stand still for a second where others have the processor
+        "lease_seconds": 2.5,  # a loop may stand still for a second where others have the processor
         "heartbeat_seconds": 0.1,
         "write_seconds": 5.0,
     }
