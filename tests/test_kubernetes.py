@@ -81,7 +81,12 @@ def test_every_file_is_applied_or_offered_in_the_kustomization_and_the_readme() 
 
 def environment(tmp_path: Path) -> dict[str, str]:
     """The container's environment, with what Kubernetes would put in."""
-    made = {"API_KEY": "a-key-of-sixteen-or-more", "CLUSTER_SECRET": "s" * 48, "REDIS_PASSWORD": "p" * 48}
+    made = {
+        "API_KEY": "a-key-of-sixteen-or-more",
+        "METRICS_KEY": "m" * 48,
+        "CLUSTER_SECRET": "s" * 48,
+        "REDIS_PASSWORD": "p" * 48,
+    }
     fields = {"metadata.name": "streamsvc-1", "status.hostIP": "192.0.2.7"}
     found: dict[str, str] = {}
     for one in NODE["env"]:

@@ -54,8 +54,7 @@ from streamsvc.vision import keyframes
 from streamsvc.vision.pipeline import VisionPipeline
 
 log = structlog.get_logger()
-_TICK_SECONDS = 0.5  # between writes of the log
-_REPORT_TICKS = 10  # between latency reports
+_TICK_SECONDS, _REPORT_TICKS = 0.5, 10  # between writes of the log; writes between latency reports
 
 
 @dataclass(frozen=True, slots=True)
