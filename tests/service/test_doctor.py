@@ -52,7 +52,7 @@ async def test_the_runtime_of_the_vision_encoder_is_named(
 async def test_of_models_on_ray_only_that_ray_is_installed_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "models": {"dir": tmp_path},
         "think": {"model": "smollm2-135m-instruct"},
         "workers": {"transport": "ray"},

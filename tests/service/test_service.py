@@ -50,7 +50,7 @@ async def test_on_ray_the_workers_carry_requests_and_no_weights_are_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RayWorker, "program", "tests.fakes.ray_replicas")
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "models": {"dir": tmp_path},
         "think": {"model": "smollm2-135m-instruct"},
         "workers": {"transport": "ray", "address": "10.0.0.1:6379"},
