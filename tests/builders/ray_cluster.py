@@ -18,12 +18,14 @@ from pathlib import Path
 
 import psutil
 
+from streamsvc.core.errors import WorkerError
 from streamsvc.workers import ray_deployment
 from streamsvc.workers.process import Job
 from streamsvc.workers.ray_deployment import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "tests.fakes.worker_engine"
+TRIES = 3  # Ray gives its first process 30 s to start: too few where other programs have the cores
 END_SECONDS = 40.0  # for all processes to end; then they are killed, and that is told
 missing = None if importlib.util.find_spec("ray") else "ray is not installed: pip install -e '.[cluster]'"
 
@@ -89,7 +91,14 @@ def main() -> None:
     workers, replicas = sys.argv[1].split(","), int(sys.argv[2])
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    ray_deployment.connect("local")
+    for left in reversed(range(TRIES)):
+        try:
+            ray_deployment.connect("local")
+            break
+        except WorkerError:
+            ray_deployment.disconnect()
+            if not left:
+                raise
     scale = Scale(replicas, replicas, cores=0.0)
     jobs = {name: Job(name, {name: ENGINE}, {}, 0) for name in workers}
     ray_deployment.deploy(jobs, dict.fromkeys(jobs, scale))

@@ -21,7 +21,7 @@ from streamsvc.workers.ray_deployment import Scale
 from tests.builders import ray_cluster
 
 SERVE = Path(__file__).resolve().parents[2] / "deploy" / "ray" / "serve.yaml"
-MODEL: dict[str, dict[str, Any]] = {"think": {"model": "smollm2-135m-instruct"}}
+MODEL = {"model": "smollm2-135m-instruct"}
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_all_workers_are_deployed_with_the_scale_of_the_settings(deployed: list[Any]) -> None:
-    workers: dict[str, Any] = {"replicas": 2, "max_replicas": 5, "replica_requests": 3.0, "replica_gpus": 0.5}
-    settings = config.load(None, workers=workers, hear={"device": "cuda"}, **MODEL)
+    workers = {"replicas": 2, "max_replicas": 5, "replica_requests": 3.0, "replica_gpus": 0.5}
+    settings = config.load(workers=workers, hear={"device": "cuda"}, think=MODEL)
     assert ray_models.deploy(settings, "10.0.0.1:6379") == ["hear", "see", "think"]
     address, (jobs, scales) = deployed
     assert address == "10.0.0.1:6379"
@@ -55,7 +55,7 @@ def test_all_workers_are_deployed_with_the_scale_of_the_settings(deployed: list[
 
 
 def test_only_some_workers_can_be_deployed_and_a_wrong_name_is_told(deployed: list[Any]) -> None:
-    settings = config.load(None, **MODEL)
+    settings = config.load(think=MODEL)
     assert ray_models.deploy(settings, "auto", ["think"]) == ["think"]
     with pytest.raises(ConfigError, match="no worker ear: these settings have hear, see, think"):
         ray_models.deploy(settings, "auto", ["ear"])
@@ -64,7 +64,7 @@ def test_only_some_workers_can_be_deployed_and_a_wrong_name_is_told(deployed: li
 def test_a_local_cluster_needs_the_weights_here_and_reserves_nothing(
     deployed: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = config.load(None, models={"dir": tmp_path}, **MODEL)
+    settings = config.load(models={"dir": tmp_path}, think=MODEL)
     with pytest.raises(ModelMissing, match="models pull"):
         ray_models.deploy(settings, "local")
     assert deployed == []

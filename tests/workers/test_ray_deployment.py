@@ -143,6 +143,8 @@ class TestOnRay:
 TELL_DEPLOYMENT = """
 import json, sys
 from streamsvc.workers import ray_deployment
+from streamsvc.workers.process import Job
+from streamsvc.workers.ray_deployment import Scale
 
 name = sys.argv[1]
 job = Job(name, {name: "tests.fakes.worker_engine"}, {}, 0)
