@@ -61,8 +61,8 @@ async def test_abusers_are_refused_unless_there_are_no_limits(
     server = server_in(tmp_path, 1.0, sabotage=sabotage)
     await asyncio.to_thread(server.start, models=False)
     try:
-        attack = Attack(server.port, abusers=8, seconds=2.0, body=400_000)
-        found = await measure(server, attack, turns=1, sockets=20, header_seconds=-2.0 if sabotage else 2.0)
+        attack = Attack(server.port, abusers=8, seconds=1.0, body=400_000)
+        found = await measure(server, attack, turns=1, sockets=20, header_seconds=-2.5 if sabotage else 1.0)
     finally:
         await asyncio.to_thread(server.kill)
     # Times and memory are those of a machine that does other things, and so is what came in the time.

@@ -202,36 +202,41 @@ async def test_a_file_that_ends_the_process_that_reads_its_channels_is_answered_
     assert len(pids) == 1 and pids[0] != os.getpid()
 
 
+# Query, codec of libav ("": the file as it is), samples a second, channels.
+RAW = [
+    ("encoding=linear16&sample_rate=16000", "pcm_s16le", 16_000, 1),
+    ("encoding=linear16&sample_rate=44100&channels=2", "pcm_s16le", 44_100, 2),
+    ("encoding=mulaw", "pcm_mulaw", 8000, 1),
+    ("encoding=alaw&sample_rate=8000", "pcm_alaw", 8000, 1),
+    ("encoding=opus", "", 0, 1),
+    ("encoding=linear16&sample_rate=16000&channels=2&multichannel=true", "pcm_s16le", 16_000, 2),
+]
+
+
+def raw_body(codec: str, rate: int, channels: int) -> bytes:
+    """Seven seconds of speech, and a byte that is no whole sample; of two channels the right is silent."""
+    fixture = Path(__file__).parents[2] / "fixtures" / "canary.ogg"
+    if not codec:
+        return fixture.read_bytes()
+    body = samples(fixture, rate, codec)[: 7 * rate * (2 if codec == "pcm_s16le" else 1)]
+    if channels == 2:
+        body = b"".join(body[at : at + 2] + bytes(2) for at in range(0, len(body), 2))
+    return body + b"\1"
+
+
 @pytest.mark.models
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("query", "codec", "rate", "channels"),
-    [
-        ("encoding=linear16&sample_rate=16000", "pcm_s16le", 16_000, 1),
-        ("encoding=linear16&sample_rate=44100&channels=2", "pcm_s16le", 44_100, 2),
-        ("encoding=mulaw", "pcm_mulaw", 8000, 1),
-        ("encoding=alaw&sample_rate=8000", "pcm_alaw", 8000, 1),
-        ("encoding=opus", "", 0, 1),
-        ("encoding=linear16&sample_rate=16000&channels=2&multichannel=true", "pcm_s16le", 16_000, 2),
-    ],
-)
-async def test_raw_samples_are_transcribed(
-    tmp_path: Path, query: str, codec: str, rate: int, channels: int
-) -> None:
-    fixture = Path(__file__).parents[2] / "fixtures" / "canary.ogg"
-    body = fixture.read_bytes()
-    if codec:
-        body = samples(fixture, rate, codec)
-        width = 2 if codec == "pcm_s16le" else 1
-        body = body[: 7 * rate * width]
-        if channels == 2:  # the right channel is silent
-            body = b"".join(body[at : at + 2] + bytes(2) for at in range(0, len(body), 2))
-        body += b"\1"  # not a whole sample
-    async with serving(tmp_path) as (service, _, http):
+async def test_raw_samples_are_transcribed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, http):  # one for all: its models take longer than they do
         await service.ready()
-        answer = await http.post(f"/v1/listen?{query}", content=body, headers={"Content-Type": "audio/raw"})
-        assert answer.status_code == 200, answer.text
-        heard_in = [one["alternatives"][0]["transcript"] for one in answer.json()["results"]["channels"]]
-        assert "once upon a time" in heard_in[0] and "stone cutter" in heard_in[0]
-        assert len(heard_in) == answer.json()["metadata"]["channels"] == (2 if "multi" in query else 1)
-        assert heard_in[1:] == [""] * (len(heard_in) - 1)
+        for query, codec, rate, channels in RAW:
+            body = raw_body(codec, rate, channels)
+            answer = await http.post(
+                f"/v1/listen?{query}", content=body, headers={"Content-Type": "audio/raw"}
+            )
+            assert answer.status_code == 200, (query, answer.text)
+            results, metadata = answer.json()["results"], answer.json()["metadata"]
+            heard_in = [one["alternatives"][0]["transcript"] for one in results["channels"]]
+            assert "once upon a time" in heard_in[0] and "stone cutter" in heard_in[0], query
+            assert len(heard_in) == metadata["channels"] == (2 if "multi" in query else 1), query
+            assert heard_in[1:] == [""] * (len(heard_in) - 1), query
