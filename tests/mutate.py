@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import signal
@@ -30,6 +31,7 @@ _ROW = re.compile(
 )
 # Of exit statuses of pytest, and of what ends it after its time (timeout, SIGKILL); else broken.
 _OUTCOMES = {0: SURVIVED, 1: CAUGHT, 4: STALE, 5: STALE, 124: LATE, 137: LATE}
+_FAILED = re.compile(rb"^[.sx]*[FE](\s|$)", re.MULTILINE)  # in what pytest -x says of its progress
 PYTEST = (sys.executable, "-m", "pytest", "-x", "-n0", "-p", "no:cacheprovider")
 
 
@@ -132,16 +134,22 @@ def tried(mutation: Mutation, tree: Path, seconds: float, prefix: Sequence[str] 
         return STALE, "there is no such file" if path is None else "it names no test"
     code = path.read_text(encoding="utf-8")
     try:
-        path.write_text(mutated(code, mutation.old, mutation.new), encoding="utf-8")
+        _write(path, mutated(code, mutation.old, mutation.new))
         return _tested((*prefix, *PYTEST, *mutation.tests), tree, seconds)
     except Stale as why:
         return STALE, str(why)
     finally:
-        path.write_text(code, encoding="utf-8")
+        _write(path, code)
+
+
+def _write(path: Path, code: str) -> None:
+    """Write a module; of one that is changed twice within a second the old bytecode would be taken."""
+    path.write_text(code, encoding="utf-8")
+    Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def _tested(command: Sequence[str], tree: Path, seconds: float) -> tuple[str, str]:
-    environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(tree)}
     process = subprocess.Popen(
         command,
         cwd=tree,
@@ -155,8 +163,9 @@ def _tested(command: Sequence[str], tree: Path, seconds: float) -> tuple[str, st
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return LATE, f"no end within {seconds:g} s"
+        said, _ = process.communicate()
+        has_failed = _FAILED.search(said) is not None  # and what it left behind, such as a thread, goes on
+        return CAUGHT if has_failed else LATE, f"no end within {seconds:g} s"
     lines = said.decode(errors="replace").splitlines()
     failed = next((line for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
     return _OUTCOMES.get(process.returncode, BROKEN), failed or (lines[-1] if lines else "")
@@ -166,14 +175,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Try mutations and print what became of each; 1 where one was not caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutate", description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--only", default="", help="rows that hold this text")
+    parser.add_argument(
+        "--only", action="append", metavar="TEXT", help="rows that hold this text (repeatable)"
+    )
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N of them")
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="then N rows at most")
     parser.add_argument("--seconds", type=float, default=120.0, help="for the tests of one row")
     parser.add_argument("--prefix", default="", metavar="COMMAND", help="before pytest, such as `nice -n 19`")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the copy is removed
-    chosen = [one for one in rows(options.file.read_text(encoding="utf-8")) if options.only in one.line]
+    wanted = options.only or [""]
+    every = rows(options.file.read_text(encoding="utf-8"))
+    chosen = [one for one in every if any(text in one.line for text in wanted)]
     counts: dict[str, int] = {}
     with scratch() as tree:
         for mutation in chosen[options.skip :][: options.limit]:

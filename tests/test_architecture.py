@@ -157,6 +157,7 @@ WHOLE = {
     "test_browser.py",
     "test_architecture.py",
     "test_conftest.py",
+    "test_mutate.py",
     "test_proxy.py",
     "test_deploy.py",
     "test_wheel.py",
