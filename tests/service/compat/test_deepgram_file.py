@@ -226,6 +226,7 @@ def raw_body(codec: str, rate: int, channels: int) -> bytes:
 
 @pytest.mark.models
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # six requests
 async def test_raw_samples_are_transcribed(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, _, http):  # one for all: its models take longer than they do
         await service.ready()
