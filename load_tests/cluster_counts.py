@@ -246,6 +246,7 @@ def _captions(
         event = line.get("event")
         if (
             line["kind"] == "event"
+            and event is not None
             and accepted["t"] <= line["t"] < until
             and event["session"] == session
             and event["type"] in ("caption.partial", "caption.final")
