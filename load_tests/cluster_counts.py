@@ -269,7 +269,10 @@ def degraded_told(faults: Sequence[Line], readers: Logs, zeros: Mapping[str, flo
         if fault["kind"] != "redis":
             continue
         for session in fault["sessions"]:
-            first, last = fault["t"] - zeros[session], fault["until"] - zeros[session] + TOLD_SLACK
+            first, last = (
+                fault["t"] - zeros.get(session, 0.0),
+                fault["until"] - zeros.get(session, 0.0) + TOLD_SLACK,
+            )
             wanted += 1
             told += any(
                 event["session"] == session

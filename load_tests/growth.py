@@ -1,7 +1,7 @@
 """What of a cluster grows with its nodes, and where it breaks: measured points, and a simulation beyond them.
 
-    python -m load_tests.growth [--nodes 1 10 100 1000] [--sessions 8] [--events 30] [--times 100]
-                                [--durable 1.5] [--live 3.0] [--followed 0.5] [--json FILE]
+    python -m load_tests.growth [--nodes 1 10 100] [--simulated 1 10 100 1000] [--sessions 8] [--events 30]
+                                [--times 100] [--durable 1.5] [--live 3.0] [--followed 0.5] [--json FILE]
 
 Measured: in a real redis-server so many made nodes, each with sessions and events, beside which the code that
 serves does what it does (growth_redis.py): a heartbeat, a list, the resolution of a name, an event, a resume;
@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,19 +156,23 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> Figures:
             for nodes in sorted(chosen.nodes):
                 await made.grow(nodes, chosen.sessions, chosen.events)
                 points.append(await made.point(chosen.sessions, chosen.times))
+                print(f"measured among {nodes} nodes", file=sys.stderr, flush=True)
             await made.clear()
             appends = await made.saturated(20 * chosen.times)
         finally:
             await made.close()
     finally:
         await asyncio.to_thread(redis.kill)
-    return modelled(points, appends, Rates(chosen.durable, chosen.live, chosen.followed), chosen.sessions)
+    rates = Rates(chosen.durable, chosen.live, chosen.followed)
+    return modelled(points, appends, rates, chosen.sessions, chosen.simulated)
 
 
-def modelled(points: list[Point], appends: dict[int, float], rates: Rates, sessions: int) -> Figures:
-    """What follows from measured points."""
+def modelled(
+    points: list[Point], appends: dict[int, float], rates: Rates, sessions: int, simulated: Sequence[int]
+) -> Figures:
+    """What follows from measured points, for so many nodes each."""
     costs = Costs(points)
-    numbers = [point.nodes for point in points]
+    numbers = sorted(simulated)
     return Figures(
         rates,
         points,
@@ -180,7 +185,8 @@ def modelled(points: list[Point], appends: dict[int, float], rates: Rates, sessi
 
 def main() -> None:
     parser = report.parser(__doc__)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 10, 100, 1000], help="(%(default)s)")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 10, 100], help="measured (%(default)s)")
+    parser.add_argument("--simulated", type=int, nargs="+", default=[1, 10, 100, 1000], help="(%(default)s)")
     parser.add_argument("--sessions", type=int, default=8, help="of each node (%(default)s)")
     parser.add_argument("--events", type=int, default=30, help="of each session (%(default)s)")
     parser.add_argument("--times", type=int, default=100, help="that each operation is run (%(default)s)")

@@ -73,7 +73,7 @@ def test_without_a_free_place_publishers_are_refused() -> None:
 
 def test_the_verdict_names_a_redis_that_breaks_early() -> None:
     def figures(heartbeat: float) -> Figures:
-        return modelled([point(1, heartbeat), point(10, heartbeat)], {1: 100.0}, RATES, 8)
+        return modelled([point(1, heartbeat), point(10, heartbeat)], {1: 100.0}, RATES, 8, [1, 10, 50])
 
     assert verdict(figures(0.01)) == []
     assert verdict(figures(100.0))[0].startswith("with 2 sessions each, Redis holds ")
