@@ -18,8 +18,9 @@ run: $(VENV)/.installed  ## install, download the weights, serve           SOURC
 	@$(if $(SEES),$(BIN)/streamsvc models pull "$(SEES)")
 	@$(if $(SEES),export STREAMSVC_THINK__SEES="$(SEES)" STREAMSVC_THINK__SCENES=true;) $(if $(filter-out none auto,$(MODEL)),export STREAMSVC_THINK__MODEL="$(MODEL)";) exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
 
-test: $(VENV)/.installed-dev lint  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x" WORKERS=0
-	@$(BIN)/streamsvc models pull --all
+# The weights come while mypy runs: both take a minute or two of one core.
+test: $(VENV)/.installed-dev  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x" WORKERS=0
+	@$(BIN)/streamsvc models pull --all & pulled=$$!; $(MAKE) --no-print-directory lint; wait $$pulled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 test-fast: $(VENV)/.installed-dev  ## pure unit tests: no weights, network or browser; under a minute

@@ -48,10 +48,7 @@ TESTS = Path(__file__).resolve().parent
 # What runs services in real time. With two workers (make test) all of it stays in one, so that no two of them
 # share the cores, and the other worker gives way to it.
 FOLDERS = {"evaluation", "ingest", "load_tests", "service", "workers"}
-FILES = {
-    f"test_{name}.py"
-    for name in ("browser", "deploy", "main", "page", "players", "proxy", "readme", "web", "wheel")
-}
+FILES = {f"test_{name}.py" for name in ("browser", "main", "page", "players", "proxy", "web")}
 REAL_TIME = FOLDERS | FILES
 GIVES_WAY = 5  # niceness of the workers but the first, which takes the largest group
 
