@@ -89,6 +89,7 @@ def connect(address: str) -> None:
         raise ConfigError("workers.transport ray needs the extra: pip install 'streamsvc[cluster]'")
     _check_reachable(address)
     os.environ.update(RAY_ENVIRONMENT)
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray takes the connection of anybody
     import ray
 
     local = {"include_dashboard": False} if address == LOCAL else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from streamsvc.core.errors import WorkerError
 from streamsvc.workers import ray_deployment
@@ -55,8 +57,12 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(workers: str = "test,think", replicas: int = 2) -> Iterator[Cluster]:
-    """Workers of the engine of the tests, each with so many replicas."""
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:  # sockets' paths are short
+    """Workers of the engine of the tests, each with so many replicas. Sets the token of its clients."""
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder,
+    ):  # sockets' paths are short
+        patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         marked = {"STREAMSVC_TEST_RAY": folder, "RAY_TMPDIR": folder, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.builders.ray_cluster", workers, str(replicas)],
