@@ -7,6 +7,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -17,6 +18,7 @@ from streamsvc.core.config import Tracing
 from streamsvc.core.spans import Span
 from streamsvc.core.types import Answer, Delta
 from streamsvc.core.units import Reply
+from streamsvc.service import span_export
 from streamsvc.service.otlp import OtlpExporter
 from streamsvc.service.service import Service
 from tests.builders import units
@@ -65,7 +67,7 @@ def test_spans_keep_their_ids_times_and_attributes() -> None:
 
 async def test_a_collector_gets_otlp_that_decodes_strictly() -> None:
     async with listening() as collector:
-        exporter = OtlpExporter(Tracing(endpoint=collector.url, service="captions"))
+        exporter = OtlpExporter(Tracing(endpoint=collector.url, service="captions", timeout=60))
         assert await asyncio.to_thread(exporter.export, [CHILD, ROOT])
         await asyncio.to_thread(exporter.close)
     (about, child), (_, root) = received(collector)
@@ -80,7 +82,7 @@ async def test_a_collector_gets_otlp_that_decodes_strictly() -> None:
 
 async def test_a_batch_that_is_refused_is_told_and_one_that_fails_for_a_moment_is_sent_again() -> None:
     async with listening(400, 503) as collector:
-        exporter = OtlpExporter(Tracing(endpoint=collector.url))
+        exporter = OtlpExporter(Tracing(endpoint=collector.url, timeout=60))
         assert not await asyncio.to_thread(exporter.export, [ROOT])
         assert await asyncio.to_thread(exporter.export, [ROOT])
         assert len(collector.got) == 3
@@ -97,10 +99,12 @@ async def test_no_collector_is_a_batch_refused() -> None:
 
 async def test_what_a_service_sends_holds_no_speech_screen_text_question_token_or_address(
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(span_export, "CLOSE_SECONDS", 60.0)  # on a loaded machine too
     key = f"{CANARY}-key"
     async with listening() as collector:
-        tracing = {"endpoint": collector.url, "service": "captions"}
+        tracing = {"endpoint": collector.url, "service": "captions", "timeout": 60}
         async with serving(tmp_path, server={"api_key": key}, tracing=tracing) as service:
             await _tell(service)
         assert len(collector.got) >= 1
