@@ -106,7 +106,8 @@ def gstreamer() -> None:
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A real Redis of this test alone; skipped where there is none."""
-    from tests.builders.redis_server import RedisServer, missing  # here: test_conftest.py runs this file alone
+    # Here: test_conftest.py runs this file alone.
+    from tests.builders.redis_server import RedisServer, missing
 
     if why := missing():
         pytest.skip(why)

@@ -34,7 +34,9 @@ class Holding:
         if self.claim is None:
             found = await self._registry.claim(self._session)
             if isinstance(found, Owner):
-                raise Fenced
+                if found.node != self._registry.node:
+                    raise Fenced
+                found = Claim(self._session, found)  # ours: Redis had made it, and its reply came too late
             self.claim = found
         return self.claim
 

@@ -219,8 +219,10 @@ class ClusterNode:
                 del self._copies[session]
         held = [copy for copy in self._copies.values() if copy.claim is not None and not copy.ended]
         claims = [copy.claim for copy in held if copy.claim is not None]
-        for copy, found in zip(held, await self.registry.renew(claims) if claims else [], strict=True):
-            copy.renewed(found)
+        copied = [copy.copied for copy in held]
+        renewed = await self.registry.renew(claims) if claims else []
+        for copy, found, before in zip(held, renewed, copied, strict=True):
+            copy.renewed(found, before)
 
     # --- what Redis lacks ---
 

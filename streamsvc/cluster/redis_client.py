@@ -153,7 +153,7 @@ class RedisClient:
         pipe: Pipeline
         async with self._redis.pipeline(transaction=atomic) as pipe:
             for command in commands:
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+                pipe.execute_command(*command)
             return list(await pipe.execute(raise_on_error=False))
 
     def _checked(self, replies: Sequence[object]) -> list[Reply]:

@@ -52,7 +52,7 @@ class Registry:
 
     async def join(self, record: NodeRecord) -> bool:
         """Tell that this node lives, for one lease; False: another process has its name."""
-        arguments = [record.name, record.instance, record.to_json(), self.lease_ms]
+        arguments: list[Argument] = [record.name, record.instance, record.to_json(), self.lease_ms]
         return bool(await self._redis.script(scripts.JOIN, [self._redis.key("nodes")], arguments))
 
     async def leave(self, record: NodeRecord) -> None:

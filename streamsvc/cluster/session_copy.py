@@ -158,13 +158,18 @@ class SessionCopy:
 
     # --- what the node gives ---
 
-    def renewed(self, found: Renewed) -> None:
-        """Take what the renewal of the claim has found."""
+    @property
+    def copied(self) -> int:
+        """Seq of the newest event that Redis has, as far as is known."""
+        return self._last
+
+    def renewed(self, found: Renewed, copied: int) -> None:
+        """Take what the renewal of the claim has found; `copied`: as it was when that was sent."""
         if not found.held:
             self._fence()
             return
         self._followed = found.followed
-        if self._copies and found.seq < self._last and not self._lock.locked():
+        if self._copies and found.seq < min(copied, self._last):
             self._lost_data(Hole(found.seq))
         elif not self._holding.listed:
             self._fall_behind()

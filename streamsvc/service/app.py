@@ -152,8 +152,8 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         app.add_middleware(
             NodeRequests,
             auth=service.auth,
-            cluster=service.part.node,
-            signature=service.part.signature,
+            part=service.part,
+            most=2 * service.settings.limits.image_bytes + service.settings.limits.body_bytes,
             connections=connections,
         )
     app.add_middleware(PublicPath, prefix=server.prefix)

@@ -42,7 +42,7 @@ def node_of(
         return replace(
             record,
             version=streamsvc.__version__,
-            free=dict(sessions.room().free),
+            free={str(kind): count for kind, count in sessions.room().free.items()},
             sessions=sessions.places.taken,
             limit=settings.limits.sessions,
             level=load.state.level,

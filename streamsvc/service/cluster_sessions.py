@@ -92,7 +92,7 @@ class ClusterSessions:
             return _standing(own) > standing(shared)
         elsewhere = shared.owner is not None and shared.owner.node != self._cluster.name
         seq = own.log.seq if isinstance(own, Session) else own.seq
-        return not elsewhere and shared.ended and seq >= shared.seq  # else it has gone on at another node
+        return not elsewhere and seq >= shared.seq  # else it has gone on at another node
 
     def is_live_here(self, session_id: str) -> bool:
         """Whether a session lives on this node."""

@@ -14,11 +14,11 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamsvc.cluster.node import ClusterNode
-from streamsvc.core.errors import StreamsvcError, Unauthorized
+from streamsvc.core.errors import StreamsvcError, TooLarge, Unauthorized
 from streamsvc.service.auth import Auth
+from streamsvc.service.cluster_part import ClusterPart
 from streamsvc.service.http_server import Connections
-from streamsvc.service.node_signature import HEADER, Asker, NodeSignature
+from streamsvc.service.node_signature import HEADER, Asker
 
 _ASKER = "streamsvc.asker"  # key in an ASGI scope: Asker, where another node has forwarded the request
 _TICKET = "streamsvc.ticket"  # key in an ASGI scope: whether a ticket was shown
@@ -30,23 +30,24 @@ class NodeRequests:
     Args:
         app: what it stands in front of.
         auth: is told what a signature grants.
-        cluster: remembers which tickets were used.
-        signature: of the cluster.
+        part: of the cluster: its signature, and which tickets were used.
         connections: told of those of other nodes; None: nobody counts them.
+        most: bytes of a body; security limit.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         auth: Auth,
-        cluster: ClusterNode,
-        signature: NodeSignature,
+        part: ClusterPart,
+        most: int,
         connections: Connections | None,
     ) -> None:
         self._app = app
         self._auth = auth
-        self._cluster = cluster
-        self._signature = signature
+        self._cluster = part.node
+        self._signature = part.signature
+        self._most = most
         self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,13 +66,14 @@ class NodeRequests:
             target = scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or path
             target = target.removeprefix(scope.get("root_path", ""))
             asker = self._signature.asker(signed, scope["method"], f"{target}?{query}" if query else target)
+            body = await _body(receive, asker.body, self._most)
             if self._connections is not None:
                 self._connections.authenticated(scope.get("client"))
             self._auth.give(scope, asker.grants)
             scope[_ASKER] = asker
             if asker.client:
                 scope["client"] = (asker.client, 0)
-            return _checked(receive, asker.body)
+            return _given(body, receive)
         if scope["method"] == "POST" and path.startswith("/whip") and b"ticket=" in scope["query_string"]:
             scope[_TICKET] = True
             shown = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("ticket", "")
@@ -95,16 +97,29 @@ def has_ticket(scope: MutableMapping[str, Any]) -> bool:
     return bool(scope.get(_TICKET))
 
 
-def _checked(receive: Receive, digest: str) -> Receive:
-    """An ASGI `receive` that gives no body but the one that was signed. It raises Unauthorized."""
-    seen = hashlib.sha256()
+async def _body(receive: Receive, digest: str, most: int) -> bytes:
+    """The whole body of a request, which is the one that was signed. Raises Unauthorized, TooLarge."""
+    content = bytearray()
+    while (message := await receive())["type"] == "http.request":
+        content += message.get("body", b"")
+        if len(content) > most:
+            raise TooLarge(f"The body of a request between nodes may have {most} bytes at most")
+        if not message.get("more_body", False):
+            break
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Unauthorized("No node of this cluster has signed this body", code="bad_request")
+    return bytes(content)
 
-    async def checking() -> Message:
-        message = await receive()
-        if message["type"] == "http.request":
-            seen.update(message.get("body", b""))
-            if not message.get("more_body", False) and seen.hexdigest() != digest:
-                raise Unauthorized("No node of this cluster has signed this body", code="bad_request")
-        return message
 
-    return checking
+def _given(body: bytes, after: Receive) -> Receive:
+    """An ASGI `receive` that gives a body once, then what comes `after`."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            return await after()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

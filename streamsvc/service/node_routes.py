@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from streamsvc import __version__
+import streamsvc
 from streamsvc.service.service import Service
 
 
@@ -64,7 +64,7 @@ def _alone(service: Service) -> NodeBody:
     return NodeBody(
         name="",
         address=service.settings.server.public_url,
-        version=__version__,
+        version=streamsvc.__version__,
         sessions=service.sessions.places.taken,
         limit=service.settings.limits.sessions,
         free=dict(service.sessions.room().free),

@@ -68,7 +68,8 @@ class PublishPlaces:
                     await self._takeover.take_over(found.shared)
                 await self._sessions.remote.drop(found.id)
             elif not self._sessions.is_live_here(found.id):
-                await self._sessions.begin(name)
+                with place():  # first: where there is none, another node begins it
+                    await self._sessions.begin(name)
         except ClusterUnavailable as error:
             if error.code != ClusterUnavailable.code:  # not Redis
                 raise

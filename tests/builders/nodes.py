@@ -64,7 +64,7 @@ def _groups(
         "node": name,
         "advertise": f"http://127.0.0.1:{port}",
         "secret": SECRET,
-        "lease_seconds": 1.5,  # a loop may stand still for a second where others have the processor
+        "lease_seconds": 2.5,  # a loop may stand still for a second where others have the processor
         "heartbeat_seconds": 0.1,
         "write_seconds": 5.0,
     }
@@ -73,7 +73,7 @@ def _groups(
 
 
 @contextlib.asynccontextmanager
-async def node(server: RedisServer, folder: Path, name: str, **groups: Any) -> AsyncIterator[Node]:
+async def node(server: RedisServer, folder: Path, name: str, /, **groups: Any) -> AsyncIterator[Node]:
     """A node with its HTTP server."""
     port = free_tcp_port()
     settings = config.load(None, **_groups(server, name, port, folder, groups))
@@ -91,7 +91,7 @@ async def node(server: RedisServer, folder: Path, name: str, **groups: Any) -> A
 
 
 @contextlib.asynccontextmanager
-async def silent_node(server: RedisServer, folder: Path, name: str, **groups: Any) -> AsyncIterator[Node]:
+async def silent_node(server: RedisServer, folder: Path, name: str, /, **groups: Any) -> AsyncIterator[Node]:
     """A node that nobody reaches by HTTP but its own client: at its address nothing listens."""
     port = free_tcp_port()
     settings = config.load(None, **_groups(server, name, port, folder, groups))
@@ -103,7 +103,7 @@ async def silent_node(server: RedisServer, folder: Path, name: str, **groups: An
 
 
 @contextlib.asynccontextmanager
-async def pair(server: RedisServer, folder: Path, **groups: Any) -> AsyncIterator[tuple[Node, Node]]:
+async def pair(server: RedisServer, folder: Path, /, **groups: Any) -> AsyncIterator[tuple[Node, Node]]:
     """Two such nodes, "one" and "two"."""
     async with (
         silent_node(server, folder, "one", **groups) as one,

@@ -27,16 +27,24 @@ async def test_a_place_in_the_lists_is_renewed_after_a_while_and_when_redis_has_
 ) -> None:
     async with node_of(redis_server) as node:
         holding = Holding(SESSION, node.registry, node.log, None)
-        assert not holding.listed
+        listed = [holding.listed]
         await holding.enter(FACTS)
-        assert holding.listed
+        listed.append(holding.listed)
         assert await node.log.broadcasts("lecture") == [SESSION]
         assert await node.log.recent(9, before_ms=1796119200001) == [
             SESSION
         ]  # FACTS' start and a millisecond
         assert await node.log.recent(9, before_ms=1796119200000) == []
         holding.forgotten()
-        assert not holding.listed
+        listed.append(holding.listed)
         await holding.enter(FACTS | {"name": ""})
         node.registry.keep_ms = 0
-        assert not holding.listed
+        listed.append(holding.listed)
+        assert listed == [False, True, False, False]
+
+
+async def test_a_claim_whose_reply_came_too_late_is_ours(redis_server: RedisServer) -> None:
+    async with node_of(redis_server) as node:
+        made = await node.registry.claim(SESSION)  # and nobody has heard of it
+        claim = await Holding(SESSION, node.registry, node.log, None).claimed()
+        assert claim == made

@@ -11,7 +11,7 @@ from streamsvc.cluster.node import NAME_FILE, ClusterNode, digest, node_name
 from streamsvc.core import metrics
 from streamsvc.core.cluster_config import Cluster
 from streamsvc.core.errors import ConfigError
-from tests.builders.cluster import FACTS, SESSION, Own, node_of, setup_of, until
+from tests.builders.cluster import FACTS, SESSION, SHORT, Own, node_of, setup_of, until
 from tests.builders.redis_server import RedisServer
 
 
@@ -51,28 +51,28 @@ async def test_a_node_with_other_keys_is_refused(redis_server: RedisServer) -> N
 
 
 async def test_a_name_is_of_one_living_node(redis_server: RedisServer) -> None:
-    async with node_of(redis_server):
-        double = ClusterNode(setup_of(redis_server, "one"))
+    async with node_of(redis_server, lease_seconds=SHORT):
+        double = ClusterNode(setup_of(redis_server, "one", lease_seconds=SHORT))
         with pytest.raises(ConfigError, match="another node of this cluster is named 'one'"):
             await double.start()
 
 
 async def test_a_node_that_died_joins_again_under_its_name(redis_server: RedisServer) -> None:
-    dead = ClusterNode(setup_of(redis_server, "one"))
+    dead = ClusterNode(setup_of(redis_server, "one", lease_seconds=SHORT))
     await dead.registry.join(dead.record())
     await dead.redis.close()
-    async with node_of(redis_server) as node:  # waits for its own lease
+    async with node_of(redis_server, lease_seconds=SHORT) as node:  # waits for its own lease
         assert node.nodes["one"].instance != dead.record().instance
 
 
 async def test_a_lease_outlives_heartbeats_and_not_the_node(redis_server: RedisServer) -> None:
     async with node_of(redis_server, "two") as two:
-        async with node_of(redis_server) as node:
+        async with node_of(redis_server, lease_seconds=1.5) as node:
             own = Own()
             copy = node.copy_of(SESSION, FACTS)
             copy.begin(own)
             await copy.write(own.add())
-            await asyncio.sleep(2 * node.settings.lease_seconds)
+            await asyncio.sleep(2.0)
             assert await two.registry.owner(SESSION) == (copy.claim.owner if copy.claim else None)
         assert await two.registry.owner(SESSION) is None  # given back
         assert (await two.log.look([SESSION]))[SESSION].stalled  # nobody has told its end

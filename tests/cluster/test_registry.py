@@ -14,7 +14,7 @@ from streamsvc.cluster.records import Claim, NodeRecord, Owner
 from streamsvc.cluster.redis_client import RedisClient
 from streamsvc.cluster.registry import Registry
 from streamsvc.core.errors import ClusterUnavailable
-from tests.builders.cluster import SESSION, settings_of
+from tests.builders.cluster import SESSION, SHORT, settings_of
 from tests.builders.redis_server import RedisServer
 
 RECORD = NodeRecord("one", "http://10.0.0.5:8080", "abcd", "k", free={"audio": 2})
@@ -32,7 +32,7 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[RedisClient]:
 
 
 async def test_a_node_is_listed_for_one_lease(redis: RedisClient, redis_server: RedisServer) -> None:
-    registry = registry_of(redis, redis_server, "one")
+    registry = registry_of(redis, redis_server, "one", lease_seconds=SHORT)
     assert await registry.nodes() == []
     assert await registry.join(RECORD)
     assert await registry.nodes() == [RECORD]
@@ -47,7 +47,7 @@ async def test_a_dead_node_is_forgotten(
     redis: RedisClient, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamsvc.cluster.registry.FORGOTTEN", 0.5)
-    registry = registry_of(redis, redis_server, "one")
+    registry = registry_of(redis, redis_server, "one", lease_seconds=SHORT)
     await registry.join(RECORD)
     await asyncio.sleep(0.6)
     assert await registry.nodes() == []
@@ -73,11 +73,11 @@ async def test_one_node_has_a_claim(redis: RedisClient, redis_server: RedisServe
 async def test_a_claim_runs_out_without_heartbeats_and_is_lost_when_another_has_it(
     redis: RedisClient, redis_server: RedisServer
 ) -> None:
-    one, two = (registry_of(redis, redis_server, name) for name in ("one", "two"))
+    one, two = (registry_of(redis, redis_server, name, lease_seconds=SHORT) for name in ("one", "two"))
     claim = await one.claim(SESSION)
     assert isinstance(claim, Claim)
     for _ in range(3):
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(SHORT / 2)
         assert [found.held for found in await one.renew([claim])] == [True]
     await asyncio.sleep(0.5)
     assert await two.owner(SESSION) is None

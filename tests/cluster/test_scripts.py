@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streamsvc.cluster import scripts
-from streamsvc.cluster.redis_client import Argument, RedisClient, items
+from streamsvc.cluster.redis_client import Argument, RedisClient, Script, items
 from tests.builders.cluster import settings_of
 from tests.builders.redis_server import RedisServer
 
@@ -92,7 +92,7 @@ async def test_who_has_lost_a_session_writes_nothing(
     for key, value in (("owner", owner), ("fence", fence)):
         if value is not None:
             await redis.run("SET", key, value)
-    writes: list[tuple[scripts.Script, list[str], list[Argument]]] = [
+    writes: list[tuple[Script, list[str], list[Argument]]] = [
         (scripts.APPEND, ["log"], [100, 0, 1, "caption.final", "", "{"]),
         (scripts.LIVE, ["live"], [100, "caption.partial", "", "{"]),
         (scripts.FRAME, ["times", "frames"], [10, "1.500", b"\xff\xd8"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc.cluster.node import ClusterNode
+from streamsvc.cluster.registry import Renewed
 from streamsvc.cluster.session_copy import SessionCopy
 from streamsvc.core import clock, metrics
 from tests.builders.cluster import FACTS, SESSION, Own, node_of, until
@@ -332,6 +333,22 @@ async def test_what_belongs_to_an_event_comes_with_it_after_an_outage(tmp_path: 
             assert len(await node.log.questions(SESSION)) == 1
     finally:
         server.kill()
+
+
+async def test_what_is_copied_while_a_renewal_is_under_way_is_not_taken_for_lost(
+    redis_server: RedisServer,
+) -> None:
+    async with node_of(redis_server) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add(2))
+        await until(lambda: not copy.behind)
+        before = copy.copied
+        await copy.write(own.add())
+        copy.renewed(Renewed(True, 2, False), before)  # told before the third
+        assert not copy.behind
+        copy.renewed(Renewed(True, 1, False), before)
+        assert copy.behind
 
 
 class Slow:

@@ -25,6 +25,8 @@ from streamsvc.events import schema
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
 from streamsvc.events.subscription import Subscription
+from tests.builders.cluster import FACTS, SESSION, node_of, until
+from tests.builders.redis_server import RedisServer
 
 CAPTION = {"text": "hallo", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
 
@@ -351,3 +353,53 @@ async def test_one_share_has_half_of_the_places_and_who_has_none_all() -> None:
     with pytest.raises(CapacityError) as refused:
         log.subscribe()
     assert refused.value.code == "too_many_subscribers"
+
+
+async def test_nobody_sees_an_event_before_redis_has_it_and_an_outage_loses_none(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with node_of(redis_server) as node:
+        store = Store(tmp_path / "s", events=1000, frames=10)
+        log = EventLog(SESSION, SessionClock(), Limits(), store)
+        log.share(node.copy_of(SESSION, FACTS))
+        subscription = log.subscribe()
+        seen: list[int] = []
+
+        async def watch() -> None:
+            while (batch := await subscription.next()) is not None:
+                seqs = [seq for seq, _ in batch if seq is not None]
+                if node.up and seqs:
+                    there = await node.log.newest(SESSION)
+                    early.extend(seq for seq in seqs if seq > there)
+                seen.extend(seqs)
+
+        early: list[int] = []
+        watching = asyncio.create_task(watch())
+        for number in range(20):
+            log.emit("speech.started", {})
+            log.emit("pong", {})
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+        await log.flush()
+        await until(lambda: len(seen) == 20)
+        assert early == []
+        redis_server.kill()
+        for _ in range(20):
+            log.emit("speech.stopped", {})
+        await log.flush()
+        await until(lambda: len(seen) == 40)
+        redis_server.start()
+        log.emit("speech.started", {})
+        await log.end()
+        await log.put_end(ended_utc="2026-12-01T10:01:00.000Z")
+        await watching
+        log.unsubscribe(subscription)
+        assert seen == list(range(1, 42))
+        async with asyncio.timeout(10):
+            while await node.log.newest(SESSION) < 41:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert await node.log.read(SESSION, 0, 100) == store.read(0, 100, 100)
+        entries, gap = await log.since(0, log.epoch, 41)
+        assert [entry.seq for entry in entries] == seen
+        assert gap is None
+    store.close(purge=True)

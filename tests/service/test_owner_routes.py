@@ -9,6 +9,7 @@ from pathlib import Path
 from streamsvc.service import owner_routes, rights
 from streamsvc.service.forwarding import Forwarder
 from streamsvc.service.media_input import State
+from streamsvc.service.node_signature import Forwarded
 from tests.builders.cluster import until
 from tests.builders.fake_service import Peer
 from tests.builders.nodes import node, pair, published, silent_node
@@ -141,9 +142,7 @@ async def test_a_request_is_forwarded_once(
         await published(one)
         forwarder = Forwarder(three.part.signature)
         try:
-            asked = owner_routes.Forwarded(
-                "PATCH", BASE, b"{}", three.service.auth.grants({"host": "127.0.0.1"})
-            )
+            asked = Forwarded("PATCH", BASE, b"{}", three.service.auth.grants({"host": "127.0.0.1"}))
             answer = await forwarder.forward(three.address, asked, {"content-type": "application/json"})
             body = b"".join([piece async for piece in answer.body_iterator])  # type: ignore[misc]
         finally:
