@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 LOCAL = "local"
+NOWHERE = "http://127.0.0.1:9"  # Ray 2.60 reports to its makers even that it shall report nothing
 # Of every process that we start or connect: no usage statistics, no lower priority than other processes.
 # The router of a handle runs in the loop of its caller, which saves two changes of threads a call.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": NOWHERE,
     "RAY_worker_niceness": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }

@@ -90,6 +90,7 @@ class TestOnRay:
             assert all(len(pids) == 1 for pids in at.values())
             assert len(set.union(*at.values())) == 2
 
+    @pytest.mark.renews_processes
     async def test_a_replica_that_dies_costs_time_and_no_call(self, cluster: Cluster) -> None:
         async with worker_of(cluster, "think") as (_, role):
             pids = {}
@@ -132,11 +133,16 @@ class TestOnRay:
             await asyncio.gather(task, return_exceptions=True)
 
     def test_ray_reports_nothing_and_has_no_dashboard(self, cluster: Cluster) -> None:
-        programs = [" ".join(process.cmdline()) for process in cluster.processes()]
-        assert programs
-        assert not any("UsageStatsHead" in program for program in programs)
-        for process in cluster.processes():
-            assert process.environ().get("RAY_USAGE_STATS_ENABLED") == "0"
+        told = {
+            process.pid: (" ".join(process.cmdline()), process.environ()) for process in cluster.processes()
+        }
+        ours = [program for program, _ in told.values() if "tests.builders.ray_cluster" in program]
+        rays = [(program, env) for program, env in told.values() if program not in ours]
+        assert rays
+        for program, env in rays:
+            assert env.get("RAY_USAGE_STATS_ENABLED") == "0", program
+            assert env.get("RAY_USAGE_STATS_REPORT_URL") == ray_deployment.NOWHERE, program
+            assert "dashboard.py" not in program or "--disable-frontend" in program
 
 
 # In a process of its own: importing Ray starts threads.
@@ -144,7 +150,7 @@ TELL_DEPLOYMENT = """
 import json, sys
 from streamsvc.workers import ray_deployment
 from streamsvc.workers.process import Job
-from streamsvc.workers.ray_deployment import Scale
+from streamsvc.workers.ray_deployment import NOWHERE, Scale
 
 name = sys.argv[1]
 job = Job(name, {name: "tests.fakes.worker_engine"}, {}, 0)
