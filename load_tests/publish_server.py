@@ -21,7 +21,7 @@ from load_tests import tone_engine
 from streamsvc.__main__ import main as command_line
 from streamsvc.core.types import Event
 from streamsvc.events.log import EventLog
-from streamsvc.service import load_controller, service
+from streamsvc.service import engine_table, load_controller, service
 from streamsvc.service.load_controller import LoadController
 
 ALL = ("-c", "from load_tests.publish_server import serve; serve()")
@@ -48,7 +48,8 @@ def serve_tones() -> None:
         "see": {"see": tone_engine.NAME, "embed": tone_engine.NAME},
         "think": {"think": tone_engine.NAME},
     }
-    service.engines_of = load_controller.engines_of = lambda settings: engines  # type: ignore[attr-defined]
+    for module in (engine_table, service, load_controller):
+        module.engines_of = lambda settings: engines  # type: ignore[attr-defined]
     service.wrong_models = lambda *_: {}  # type: ignore[attr-defined]
     serve()
 

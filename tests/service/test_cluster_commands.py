@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -42,14 +43,21 @@ def test_the_models_are_deployed_at_the_address_of_the_settings_or_of_the_option
     assert told == [("auto", ["hear"]), "disconnected", ("head:6379", []), "disconnected"]
 
 
+def end_once_it_waits(handler: Any) -> None:
+    """Send SIGTERM to this process once it has another handler of it than this one."""
+    while signal.getsignal(signal.SIGTERM) is handler:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_local_cluster_lives_until_a_signal(told: list[Any]) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+    sender = threading.Thread(target=end_once_it_waits, args=(before[signal.SIGTERM],))
+    sender.start()
     try:
         ended = CliRunner().invoke(command_line.app, ["cluster", "serve-models", "--address", "local"])
     finally:
-        timer.join()
+        sender.join()
         for number, handler in before.items():
             signal.signal(number, handler)
     assert ended.exit_code == 0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,7 +95,15 @@ async def entry(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
     listed = (await client.get("/v1/sessions?state=ended")).json()["sessions"]
     (found,) = [one for one in listed if one["name"] == name]
     assert isinstance(found, dict)
-    return {key: value for key, value in found.items() if key != "thumbnail_url"}
+    return without_tokens({key: value for key, value in found.items() if key != "thumbnail_url"})
+
+
+def without_tokens(shown: dict[str, Any]) -> dict[str, Any]:
+    """A description of a session without the signatures of its addresses, which are of their moment."""
+    return {
+        key: re.sub(r"[?#].*", "", str(value)) if key.endswith("_url") else value
+        for key, value in shown.items()
+    }
 
 
 async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) -> None:
@@ -110,12 +119,12 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
             await events(client, "talk"),
             await entry(client, "talk"),
         )
-        about = (await client.get("/v1/sessions/talk")).json()
+        about = without_tokens((await client.get("/v1/sessions/talk")).json())
     async with doors(tmp_path) as (running, client):
         assert running.sessions.by_id == {}, "nothing is read before somebody asks"
         assert await entry(client, "talk") == shown
         assert running.sessions.by_id == {}
-        assert (await client.get("/v1/sessions/talk")).json() == about
+        assert without_tokens((await client.get("/v1/sessions/talk")).json()) == about
         assert await read(client, "talk") == before
         assert await events(client, "talk") == told
         assert told[-1][1]["type"] == "session.closed"
