@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamsvc.core.errors import StreamsvcError, TooLarge, Unauthorized
 from streamsvc.service.auth import Auth
 from streamsvc.service.cluster_part import ClusterPart
 from streamsvc.service.http_server import Connections
 from streamsvc.service.node_signature import HEADER, Asker
+from streamsvc.service.request_guard import given
 
 _ASKER = "streamsvc.asker"  # key in an ASGI scope: Asker, where another node has forwarded the request
 _TICKET = "streamsvc.ticket"  # key in an ASGI scope: whether a ticket was shown
@@ -73,7 +74,7 @@ class NodeRequests:
             scope[_ASKER] = asker
             if asker.client:
                 scope["client"] = (asker.client, 0)
-            return _given(body, receive)
+            return given(body, receive)
         if scope["method"] == "POST" and path.startswith("/whip") and b"ticket=" in scope["query_string"]:
             scope[_TICKET] = True
             shown = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("ticket", "")
@@ -109,17 +110,3 @@ async def _body(receive: Receive, digest: str, most: int) -> bytes:
     if hashlib.sha256(content).hexdigest() != digest:
         raise Unauthorized("No node of this cluster has signed this body", code="bad_request")
     return bytes(content)
-
-
-def _given(body: bytes, after: Receive) -> Receive:
-    """An ASGI `receive` that gives a body once, then what comes `after`."""
-    given = False
-
-    async def receive() -> Message:
-        nonlocal given
-        if given:
-            return await after()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive

@@ -57,7 +57,7 @@ class RequestGuard:
             has_body = has_body and not OWN_LIMITS.search(scope["path"])
             self._authenticate(scope, required=has_body)
             if has_body:
-                receive = _given(await self._body(scope["path"], headers, receive), receive)
+                receive = given(await self._body(scope["path"], headers, receive), receive)
         except StreamsvcError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -127,15 +127,15 @@ class RequestGuard:
         return limiting
 
 
-def _given(body: bytes, after: Receive) -> Receive:
+def given(body: bytes, after: Receive) -> Receive:
     """An ASGI `receive` that gives a body once, then what comes `after`."""
-    given = False
+    gone = False
 
     async def receive() -> Message:
-        nonlocal given
-        if given:
+        nonlocal gone
+        if gone:
             return await after()
-        given = True
+        gone = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
