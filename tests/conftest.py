@@ -47,7 +47,7 @@ LASTING_THREADS = (
 TESTS = Path(__file__).resolve().parent
 # What runs services in real time. With two workers (make test) all of it stays in one, so that no two of them
 # share the cores, and the other worker gives way to it.
-FOLDERS = {"evaluation", "ingest", "load_tests", "service", "workers"}
+FOLDERS = {"load_tests", "service", "workers"}
 FILES = {f"test_{name}.py" for name in ("browser", "main", "page", "players", "proxy", "web")}
 REAL_TIME = FOLDERS | FILES
 GIVES_WAY = 5  # niceness of the workers but the first, which takes the largest group
@@ -59,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.nice(GIVES_WAY)
 
 
+@pytest.hookimpl(tryfirst=True)  # before that of pytest-xdist, which reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what must stay in one worker; skip tests marked `media` where there are no recordings."""
     for item in items:
@@ -243,9 +244,11 @@ def _freeze_objects() -> None:
     gc.freeze()
 
 
-def pytest_collection_finish() -> None:
-    """Exempt the modules that the test files imported."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Exempt the modules that the test files imported; fail where pytest-xdist has not grouped the tests."""
     _freeze_objects()
+    if session.config.getoption("loadgroup", False) and session.items and "@" not in session.items[0].nodeid:
+        raise pytest.UsageError("this pytest-xdist does not group tests with this pytest: see pyproject.toml")
 
 
 def pytest_sessionfinish() -> None:
