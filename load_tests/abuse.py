@@ -4,12 +4,13 @@
 
 `abusers`, in one process, send huge JSON bodies, headers byte by byte, nothing at all (each at an address of
 its own: 127.0.0.3 and on), and wrong keys (all at one address), in turns with quiet. Meanwhile `/healthz` is
-asked on a kept connection (health.py), and a holder of the right key, at the address of those with wrong
-ones, lists the sessions; it sends huge bodies too, and bodies that stop half way. Then HALF_OPEN sockets are
-opened that send nothing. Promises: memory grows by GROWTH MB at most; `/healthz` within STALL ms during
-abuse, and its median below MEDIAN ms in quiet; the right key is never refused; huge bodies are answered 401
-without a key and 413 with one, wrong keys 401, then 429, half a body 400; the half-open sockets are gone
-after the header time. Exit status 1: a promise was missed. `--sabotage` takes the limits away: it must fail.
+asked on a kept connection (health.py; serve has a core of its own), and a holder of the right key, at the
+address of those with wrong ones, lists the sessions; it sends huge bodies too, and bodies that stop half way.
+Then HALF_OPEN sockets are opened that send nothing. Promises: memory grows by GROWTH MB at most; `/healthz`
+within STALL ms during abuse, and its median below MEDIAN ms in quiet; the right key is never refused; huge
+bodies are answered 401 without a key and 413 with one, wrong keys 401, then 429, half a body 400; the
+half-open sockets are gone after the header time. Exit status 1: a promise was missed. `--sabotage` takes the
+limits away: it must fail.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import tempfile
@@ -33,7 +35,7 @@ import psutil
 from load_tests import health, report
 from load_tests.beside import Beside
 from load_tests.health import HealthProbe
-from load_tests.serve_process import COMMAND, KEY, Serve
+from load_tests.serve_process import COMMAND, KEY, Serve, hold
 from streamsvc.__main__ import main as command_line
 from streamsvc.core.config import Limits
 from streamsvc.service.request_guard import RequestGuard
@@ -335,6 +337,17 @@ def server_in(folder: Path, header_seconds: float, *, sabotage: bool = False) ->
     return Serve(folder, {"server": {"api_key": KEY}, "limits": limits}, SABOTAGE if sabotage else COMMAND)
 
 
+def apart_from(server: Serve) -> None:
+    """Hold serve to one core, its workers, this process and its children to the others, if there are any.
+
+    What the abusers compute themselves would else look like a stall of serve.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    if others:
+        hold([server.pid], [first])
+        hold([os.getpid(), *server.workers().values()], others)
+
+
 def allow_descriptors() -> None:
     """Let this process have as many open files as it may: the default is about a thousand."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -345,6 +358,7 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
     header_seconds = Limits().header_seconds
     with server_in(folder, header_seconds, sabotage=chosen.sabotage) as server:
         await asyncio.to_thread(server.wait_ready)
+        apart_from(server)
         body = SABOTAGED_BODY_MB if chosen.sabotage else BODY_MB
         attack = Attack(server.port, chosen.abusers, chosen.seconds, int(body * 1e6))
         return await measure(

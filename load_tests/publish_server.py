@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,3 @@ def spent(before: Usage, after: Usage) -> dict[str, float]:
     """CPU seconds a second between two looks, by thread and worker."""
     passed = max(1e-9, after.at - before.at)
     return {name: (seconds - before.cpu.get(name, 0.0)) / passed for name, seconds in after.cpu.items()}
-
-
-def hold(pids: Sequence[int], cpus: Sequence[int]) -> None:
-    """Hold processes, with all their threads, to some cores; [] or (): all."""
-    if not cpus:
-        return
-    for pid in pids:
-        for folder in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(int(folder.name), cpus)

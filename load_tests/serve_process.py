@@ -152,6 +152,16 @@ class Serve:
         return [line for line in map(_json, lines) if line.get("event") == event]
 
 
+def hold(pids: Sequence[int], cpus: Sequence[int]) -> None:
+    """Hold processes, with all their threads, to some cores; [] or (): all."""
+    if not cpus:
+        return
+    for pid in pids:
+        for folder in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(folder.name), cpus)
+
+
 def without_workers() -> None:
     """Let servers of this process start no worker until one is needed: for tests that need none."""
     app.Service = functools.partial(Service, at_once=())  # type: ignore[assignment,attr-defined]
