@@ -334,18 +334,21 @@ def server_in(folder: Path, header_seconds: float, *, sabotage: bool = False) ->
     if sabotage:
         limits = {"body_bytes": 1 << 30, "header_seconds": 3600, "body_seconds": 3600}
         limits |= {"connections_per_address": 10_000, "failures_per_minute": 10**6}
-    return Serve(folder, {"server": {"api_key": KEY}, "limits": limits}, SABOTAGE if sabotage else COMMAND)
+    # A spare process would be started in the midst of it, on the core of serve.
+    settings = {"server": {"api_key": KEY}, "limits": limits, "hear": {"spare": False}}
+    return Serve(folder, settings, SABOTAGE if sabotage else COMMAND)
 
 
 def apart_from(server: Serve) -> None:
-    """Hold serve to one core, its workers, this process and its children to the others, if there are any.
+    """Hold serve to one core, its children, this process and its own to the others, if there are any.
 
     What the abusers compute themselves would else look like a stall of serve.
     """
     first, *others = sorted(os.sched_getaffinity(0))
     if others:
         hold([server.pid], [first])
-        hold([os.getpid(), *server.workers().values()], others)
+        children = psutil.Process(server.pid).children(recursive=True)
+        hold([os.getpid(), *(child.pid for child in children)], others)
 
 
 def allow_descriptors() -> None:

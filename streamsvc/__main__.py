@@ -145,6 +145,7 @@ async def tend_memory() -> None:
 
 async def _serve(settings: config.Settings) -> None:
     malloc.fix_mmap_threshold()
+    malloc.freeze()  # nobody waits yet; `tend_memory` then has little to look through
     await asyncio.to_thread(source_process.tell_sandbox, settings.ingest.sandbox)
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with http_app.listening(settings, listener, certificate(settings)) as (service, serving):

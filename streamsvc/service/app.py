@@ -18,14 +18,13 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 import streamsvc
 from streamsvc.core import metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.error_response import error_response
+from streamsvc.core.error_response import error_response, fault_response
 from streamsvc.core.errors import ClusterUnavailable, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
@@ -55,8 +54,9 @@ from streamsvc.service.http_server import ACCEPTED_AT_ONCE, Connections, protoco
 from streamsvc.service.node_requests import NodeRequests
 from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
-from streamsvc.service.refusal_log import RefusalLog, route_of
+from streamsvc.service.refusal_log import RefusalLog
 from streamsvc.service.request_guard import RequestGuard
+from streamsvc.service.safe_responses import SafeResponses
 from streamsvc.service.service import Service
 from streamsvc.service.session_bodies import Capacity
 from streamsvc.service.slow_readers import SlowReaders
@@ -64,18 +64,6 @@ from streamsvc.service.token_lifetime import TokenLifetime
 from streamsvc.service.websocket_server import websocket_with
 
 log = structlog.get_logger()
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:;"
-        " style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-_RANGES = {
-    400: "the Range header cannot be read: it is written as in bytes=0-99",
-    416: "there is nothing in the range that was asked for; Content-Range tells the size",
-}
 
 
 class NewToken(BaseModel):
@@ -127,24 +115,8 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
     app.add_middleware(
         RequestGuard, auth=service.auth, limits=service.settings.limits, connections=connections
     )
-
-    @app.middleware("http")
-    async def secure(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Reject foreign hosts and origins before any handler runs; add the security headers."""
-        try:
-            service.auth.check_origin(request.headers)
-            response = _in_json(await call_next(request))
-        except StreamsvcError as error:
-            response = error_response(error)
-        except Exception as error:
-            # The class alone is logged: a message could quote what was said or a token.
-            log.error("request failed", route=route_of(request.scope), error=type(error).__name__)
-            response = error_response(_internal())
-        for name, value in _SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
     # The last one added is the first that sees a request.
+    app.add_middleware(SafeResponses, auth=service.auth)
     app.add_middleware(Cors, origins=server.origins)
     app.add_middleware(TokenLifetime, auth=service.auth)
     app.add_middleware(SlowReaders, seconds=service.settings.limits.subscriber_seconds)
@@ -164,27 +136,10 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
 # --- errors -------------------------------------------------------------------------------------------------
 
 
-def _internal() -> StreamsvcError:
-    return StreamsvcError("Internal error. The server log records the exception class.")
-
-
-def _in_json(response: Response) -> Response:
-    """A response, or the error body instead of a plain text of Starlette's, as it has for a wrong range."""
-    status = response.status_code
-    if status < 400 or not response.headers.get("content-type", "").startswith("text/plain"):
-        return response
-    error = InvalidRequest(
-        _RANGES.get(status, f"the request was refused with status {status}"),
-        code="bad_range" if status in _RANGES else "http_error",
-    )
-    kept = {name: response.headers[name] for name in ("content-range", "allow") if name in response.headers}
-    return JSONResponse(error.body(), status, error.headers() | kept)
-
-
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        return error_response(_internal())  # of our own middleware: `secure` answers for the routes
+        return fault_response()  # of the middleware in front of SafeResponses, which answers for the routes
 
     @app.exception_handler(Relayed)
     async def relayed(request: Request, answer: Relayed) -> Response:

@@ -7,6 +7,7 @@ a loopback bind only; an open server checks the Host header against DNS rebindin
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import hmac
 import re
@@ -92,10 +93,11 @@ class Auth:
                     Headers(scope=scope), tuple(scope.get("subprotocols", ()))
                 )
             except StreamsvcError as error:
-                found = error
+                found = copy.copy(error)
             scope[_IN_SCOPE] = found
         if isinstance(found, StreamsvcError):
-            raise found
+            # A copy: the traceback of the one in the scope would hold the scope, until cycles are collected.
+            raise copy.copy(found)
         grants: Grants = found
         return grants
 
@@ -181,7 +183,7 @@ class Auth:
         except (jwt.PyJWTError, ValueError):
             raise Unauthorized("The token is not valid", code="bad_token") from None
         if (ended := self.over(grants)) is not None:
-            raise ended
+            raise copy.copy(ended)  # as in `of`
         return grants
 
     def revoke(self, grants: Grants, token: str) -> None:

@@ -103,12 +103,18 @@ class Connections:
             if not self._anonymous_of[address[0]]:
                 del self._anonymous_of[address[0]]
 
-    def _forget_closed(self) -> None:
-        """Forget what is closed. A WebSocket takes its transport over, so no protocol tells of its end."""
-        for address in [address for address, transport in self._open.items() if transport.is_closing()]:
+    def ended(self, address: Address, transport: asyncio.Transport) -> None:
+        """Forget a connection that has ended, unless a newer one has its address."""
+        if self._open.get(address) is transport:
             del self._open[address]
             self._is_known(address)
             self._tokens.pop(address, None)
+
+    def _forget_closed(self) -> None:
+        """Forget what is closed. A WebSocket takes its transport over, so no protocol tells of its end."""
+        for address, transport in list(self._open.items()):
+            if transport.is_closing():
+                self.ended(address, transport)
 
     def _refuse(self, transport: asyncio.Transport, limit: str) -> bool:
         metrics.connections_refused.labels(limit).inc()
@@ -200,10 +206,14 @@ class LimitedProtocol(H11Protocol):
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer, and the request: a circle that only a full collection would free."""
+        """Forget timers, the request and the transport's callback: circles that wait for a collection."""
         self._header_came()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn does so for orderly ends alone
         self.cycle = None  # type: ignore[assignment]
+        if self.client is not None:
+            self.connections_table.ended(self.client, self.transport)
+        self.transport._read_ready_cb = None  # type: ignore[attr-defined]  # asyncio's own method of it
 
     def _await_header(self) -> None:
         if self._header_timer is None:
