@@ -189,5 +189,7 @@ async def test_a_message_that_ended_its_socket_is_answered(
     async with fuzzed(tmp_path) as (_, app):
         got = await fuzz.converse(app, case)
         check_socket(got)
-        assert [json.loads(one["text"])["type"] for one in got if "text" in one][: len(kinds)] == kinds
+        came = [json.loads(one["text"])["type"] for one in got if "text" in one]
+        # The session's first event may be written while its subscriber comes.
+        assert [kind for kind in came if kind in kinds][: len(kinds)] == kinds
         assert not any(one["type"] == "websocket.close" for one in got)
