@@ -93,3 +93,29 @@ def test_time_never_goes_back_within_a_track(events: list[tuple[str, bool, int, 
             at = rtp.at(kind, timestamp, now)
             assert at >= last[kind]
             last[kind] = at
+
+
+@pytest.mark.parametrize("wild", [3e9 + 40_000.0, 3e9 - 40_000.0, 0.0])
+def test_a_report_that_cannot_be_does_not_move_the_pictures(wild: float) -> None:
+    rtp = RtpClock(0.0, RATES)
+    for n in range(500):
+        spoken = n * 0.02
+        rtp.at("audio", n * 960, spoken)
+        assert rtp.at("video", n * 1800, spoken) == pytest.approx(spoken, abs=0.05)
+        if n % 50 == 49:
+            rtp.report("audio", 3e9 + spoken, n * 960)
+            rtp.report("video", wild if n == 149 else 3e9 + spoken, n * 1800)
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_many_small_jumps_ahead_do_not_take_the_time_away_from_arrival(kind: str) -> None:
+    rtp = RtpClock(0.0, RATES)
+    stamp, ahead = 0, 0.0
+    for n in range(400):  # 0.4 s in every frame of 20 ms
+        stamp += round(0.4 * RATES[kind])
+        ahead = max(ahead, rtp.at(kind, stamp, n * 0.02) - n * 0.02)
+    assert ahead < 4.0
+    for n in range(400, 800):  # a sender whose clock goes right again
+        stamp += round(0.02 * RATES[kind])
+        at = rtp.at(kind, stamp, n * 0.02)
+    assert at == pytest.approx(799 * 0.02, abs=1.0)

@@ -335,3 +335,8 @@ def test_a_signed_address_begins_with_the_public_url_and_its_signature_is_of_the
     assert address.startswith("https://example.org/live/v1/sessions/0.a/events?")
     moved = Auth(Server(api_key=KEY))
     assert moved.of(asking(address.removeprefix("https://example.org/live"))).holder == "owner"
+
+
+def test_each_kind_of_signature_has_a_key_of_its_own() -> None:
+    auth = Auth(Server(api_key=KEY))
+    assert len({auth._token_key, auth._short_key, auth._url_key, KEY.encode()}) == 4

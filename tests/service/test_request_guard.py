@@ -73,6 +73,10 @@ async def test_a_larger_body_is_refused_before_it_is_whole() -> None:
         answer = await client.post("/v1/sessions", content=b"x" * 1001, headers=RIGHT)
         assert answer.status_code == 413
         assert "1000 bytes" in answer.json()["error"]["message"]
+        taken.clear()
+        told = RIGHT | {"content-length": "1001"}
+        answer = await client.post("/v1/sessions", content=pieces(20, 100, taken), headers=told)
+        assert (answer.status_code, taken) == (413, []), "by what its header says, before any of it came"
     assert application.calls == 0
 
 
