@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -84,7 +85,7 @@ class ReplicaFaults(Faults):
 async def run(folder: Path, recording: Path, address: str, kills: int, every: float) -> list[Fault]:
     """All kills, each followed by a time without a fault."""
     played = looped(recording, folder / f"played{recording.suffix}", (kills + 2) * (every + PATIENCE))
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(folder)]},
         "workers": {"transport": "ray", "address": address},
         "budget": {"ladder": False, "admission": False},
