@@ -68,7 +68,7 @@ class Place:
 
     server: str  # address of the service
     port: int  # of its doors of RTMP and SRT
-    folder: Path  # of this publication
+    folder: Path  # of this publication, within that of all
     recording: Path
     name: str  # of the session
 
@@ -87,7 +87,7 @@ def publisher(door: str, place: Place) -> tuple[str, ...]:
         case "srt":
             return srt_publisher.command(f"srt://127.0.0.1:{place.port}", place.name, place.recording)
         case "rtsp":
-            return (gstreamer.SYSTEM_PYTHON, str(RTSP), str(place.folder / FILE), str(free_tcp_port()), "tcp")
+            return (gstreamer.SYSTEM_PYTHON, str(RTSP), str(place.folder.parent / FILE), str(free_tcp_port()), "tcp")
     segments = ("-f", "hls", "-hls_time", str(HLS_SECONDS), "-hls_flags", "delete_segments")
     encoded = command("", place.recording)
     return (*encoded[: encoded.index("flv") - 1], *segments, str(place.folder / PLAYLIST))
@@ -167,8 +167,6 @@ async def measured(doors: Sequence[str], recording: Path, turns: int, folder: Pa
             for door in doors:
                 name = f"{door}-{turn}"
                 (folder / name).mkdir()
-                if door == "rtsp":
-                    (folder / name / FILE).hardlink_to(folder / FILE)
                 place = Place(server.address, port, folder / name, recording, name)
                 found.append(await arrival(door, place))
                 print(found[-1], file=sys.stderr, flush=True)
