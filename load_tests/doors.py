@@ -87,7 +87,8 @@ def publisher(door: str, place: Place) -> tuple[str, ...]:
         case "srt":
             return srt_publisher.command(f"srt://127.0.0.1:{place.port}", place.name, place.recording)
         case "rtsp":
-            return (gstreamer.SYSTEM_PYTHON, str(RTSP), str(place.folder.parent / FILE), str(free_tcp_port()), "tcp")
+            file = place.folder.parent / FILE
+            return (gstreamer.SYSTEM_PYTHON, str(RTSP), str(file), str(free_tcp_port()), "tcp")
     segments = ("-f", "hls", "-hls_time", str(HLS_SECONDS), "-hls_flags", "delete_segments")
     encoded = command("", place.recording)
     return (*encoded[: encoded.index("flv") - 1], *segments, str(place.folder / PLAYLIST))
