@@ -39,6 +39,7 @@ from tests.builders.service import open_session
 
 WORKER = "hear"
 WORKERS = ("hear", "see")
+NO_MODEL = "none"  # of language: it has no part in captions
 _TITLE = "ray::ServeReplica"  # how Ray calls the process of a replica
 _POLL = 0.1
 
@@ -47,7 +48,11 @@ _POLL = 0.1
 def models(folder: Path) -> Iterator[str]:
     """Ray on this machine with the models; yields its address for `workers.address`. Sets its token."""
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    settings = {"RAY_TMPDIR": str(folder), "STREAMSVC_WORKERS__REPLICA_CORES": "0.5"}
+    settings = {
+        "RAY_TMPDIR": str(folder),
+        "STREAMSVC_WORKERS__REPLICA_CORES": "0.5",
+        "STREAMSVC_THINK__MODEL": NO_MODEL,
+    }
     chosen = [argument for name in WORKERS for argument in ("--worker", name)]
     process = subprocess.Popen(
         [sys.executable, "-m", "streamsvc", "cluster", "serve-models", "--address", "local", *chosen],
@@ -88,6 +93,7 @@ async def run(folder: Path, recording: Path, address: str, kills: int, every: fl
     settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(folder)]},
         "workers": {"transport": "ray", "address": address},
+        "think": {"model": NO_MODEL},
         "budget": {"ladder": False, "admission": False},
     }
     found = []
