@@ -12,7 +12,7 @@ import pytest
 from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import PERMISSIONS, Auth
+from streamsvc.service.auth import PERMISSIONS, Auth, covers
 from tests.builders.spoken import KEY
 
 
@@ -340,3 +340,16 @@ def test_a_signed_address_begins_with_the_public_url_and_its_signature_is_of_the
 def test_each_kind_of_signature_has_a_key_of_its_own() -> None:
     auth = Auth(Server(api_key=KEY))
     assert len({auth._token_key, auth._short_key, auth._url_key, KEY.encode()}) == 4
+
+
+def test_a_signature_that_is_not_ascii_is_wrong_and_no_fault() -> None:
+    query = "exp=4000000000&sig=é".encode("latin-1")
+    scope = {"type": "http", "method": "GET", "path": "/v1/x", "query_string": query, "headers": []}
+    with pytest.raises(Unauthorized):
+        with_key().of(scope)
+
+
+def test_a_token_for_a_name_covers_each_broadcast_under_it_and_no_other_name() -> None:
+    assert covers("studio", "studio.20261201-133111-de1c")
+    assert not covers("studio", "studio2")
+    assert not covers("studio.20261201-133111-de1c", "studio.20261201-133112-1ce8")
