@@ -35,7 +35,7 @@ import psutil
 from load_tests import health, report
 from load_tests.beside import Beside
 from load_tests.health import HealthProbe
-from load_tests.serve_process import COMMAND, KEY, Serve, hold
+from load_tests.serve_process import COMMAND, KEY, Serve, pin
 from streamsvc.__main__ import main as command_line
 from streamsvc.core.config import Limits
 from streamsvc.service.request_guard import RequestGuard
@@ -339,16 +339,16 @@ def server_in(folder: Path, header_seconds: float, *, sabotage: bool = False) ->
     return Serve(folder, settings, SABOTAGE if sabotage else COMMAND)
 
 
-def apart_from(server: Serve) -> None:
-    """Hold serve to one core, its children, this process and its own to the others, if there are any.
+def pin_apart(server: Serve) -> None:
+    """Pin serve to one core, its children, this process and its own to the others, if there are any.
 
     What the abusers compute themselves would else look like a stall of serve.
     """
     first, *others = sorted(os.sched_getaffinity(0))
     if others:
-        hold([server.pid], [first])
+        pin([server.pid], [first])
         children = psutil.Process(server.pid).children(recursive=True)
-        hold([os.getpid(), *(child.pid for child in children)], others)
+        pin([os.getpid(), *(child.pid for child in children)], others)
 
 
 def allow_descriptors() -> None:
@@ -361,7 +361,7 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
     header_seconds = Limits().header_seconds
     with server_in(folder, header_seconds, sabotage=chosen.sabotage) as server:
         await asyncio.to_thread(server.wait_ready)
-        apart_from(server)
+        pin_apart(server)
         body = SABOTAGED_BODY_MB if chosen.sabotage else BODY_MB
         attack = Attack(server.port, chosen.abusers, chosen.seconds, int(body * 1e6))
         return await measure(

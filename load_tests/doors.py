@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import http.server
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +32,11 @@ from load_tests.reach import RECORDING
 from load_tests.serve_process import Serve
 from load_tests.subscriber import Subscriber
 from streamsvc.evaluation.markdown import markdown_table
-from tests.builders import gstreamer
+from tests.builders import gstreamer, stamped
 from tests.builders.free_ports import free_tcp_port
 from tests.builders.service import open_session
 from tests.fakes import rtmp_publisher, srt_publisher
-from tests.fakes.rtmp_publisher import command, missing
+from tests.fakes.rtmp_publisher import command, encoding, missing
 
 PATIENCE = 40.0  # seconds until the first caption
 DOORS = ("whip", "gstreamer", "rtmp", "srt", "rtsp", "hls")
@@ -90,27 +87,7 @@ def publisher(door: str, place: Place) -> tuple[str, ...]:
             file = place.folder.parent / FILE
             return (gstreamer.SYSTEM_PYTHON, str(RTSP), str(file), str(free_tcp_port()), "tcp")
     segments = ("-f", "hls", "-hls_time", str(HLS_SECONDS), "-hls_flags", "delete_segments")
-    encoded = command("", place.recording)
-    return (*encoded[: encoded.index("flv") - 1], *segments, str(place.folder / PLAYLIST))
-
-
-@contextlib.contextmanager
-def files_of(folder: Path) -> Iterator[str]:
-    """Serve a folder by HTTP; yields its address."""
-    handler = functools.partial(QuietFiles, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
-class QuietFiles(http.server.SimpleHTTPRequestHandler):
-    """Files without a log line each."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+    return (*encoding(place.recording), *segments, str(place.folder / PLAYLIST))
 
 
 async def source_of(door: str, place: Place, program: asyncio.subprocess.Process, files: str) -> str | None:
@@ -129,7 +106,7 @@ async def arrival(door: str, place: Place) -> Arrival:
     """One publication by one door."""
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=place.server, timeout=20))
-        files = stack.enter_context(files_of(place.folder))
+        files = stack.enter_context(stamped.web(place.folder)).url
         asked = {"language": "en", "name": place.name}
         session = "" if door in PULLED else await open_session(client, **asked)
         began = time.monotonic()
@@ -175,9 +152,8 @@ async def measured(doors: Sequence[str], recording: Path, turns: int, folder: Pa
 
 
 def _make_file(recording: Path, file: Path) -> None:
-    """An MP4 of a recording's first half minute, as `command` encodes it."""
-    encoded = command("", recording)
-    subprocess.run([*encoded[: encoded.index("flv") - 1], "-t", "30", str(file)], check=True)
+    """An MP4 of a recording's first half minute, as it is published."""
+    subprocess.run([*encoding(recording), "-t", "30", str(file)], check=True)
 
 
 def verdict(found: Sequence[Arrival]) -> list[str]:

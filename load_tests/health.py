@@ -17,7 +17,7 @@ from typing import Self
 from load_tests.beside import Beside, begun, stopped
 from streamsvc.evaluation.score_captions import percentile
 
-HASTE = -10  # niceness, where it is allowed: its own wait for a core is no fault of the server's
+NICENESS = -10  # of the probe, where it is allowed: its own wait for a core is no fault of the server's
 INTERVAL = 0.01  # seconds between an answer and the next request
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
 
@@ -52,7 +52,7 @@ class HealthProbe:
 def ask(port: int) -> list[tuple[float, float]]:
     """Ask until stopped: see `Answer`."""
     with contextlib.suppress(PermissionError):
-        os.nice(HASTE)
+        os.nice(NICENESS)
     found: list[tuple[float, float]] = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

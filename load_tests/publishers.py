@@ -33,7 +33,7 @@ from load_tests.beside import Beside
 from load_tests.publish_figures import Heard, Machine, Published, Step
 from load_tests.publish_scenario import Played, Scenario
 from load_tests.publish_sender import SETTLE, STAGGER
-from load_tests.serve_process import Serve, hold
+from load_tests.serve_process import Serve, pin
 from tests.builders.service import open_session
 
 WARM_UP = 3.0  # seconds of a step before the cost is counted
@@ -152,7 +152,7 @@ async def measure(scenario: Scenario, folder: Path, kept: Path) -> list[Step]:
     steps = []
     with server_of(scenario, folder) as server:
         await asyncio.to_thread(server.wait_ready)
-        hold([server.pid, *server.workers().values()], scenario.server_cpus)
+        pin([server.pid, *server.workers().values()], scenario.server_cpus)
         for publishers in scenario.ramp:
             steps.append(await play(server, scenario, played, publishers, kept))
             print(publish_report.line(steps[-1], scenario), file=sys.stderr, flush=True)

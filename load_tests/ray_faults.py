@@ -25,7 +25,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from load_tests import report
@@ -33,15 +32,12 @@ from load_tests.crash import SCENARIO
 from load_tests.hearing import MEDIA
 from load_tests.looped import looped
 from load_tests.serve_process import Serve
-from load_tests.subscriber import Subscriber, spoken_until
-from load_tests.worker_faults import PATIENCE, SETTLE, Fault, Faults, table
-from tests.builders.service import open_session
+from load_tests.worker_faults import PATIENCE, SETTLE, Fault, Faults, playing, table
 
 WORKER = "hear"
 WORKERS = ("hear", "see")
 NO_MODEL = "none"  # of language: it has no part in captions
 _TITLE = "ray::ServeReplica"  # how Ray calls the process of a replica
-_POLL = 0.1
 
 
 @contextlib.contextmanager
@@ -75,16 +71,12 @@ def models(folder: Path) -> Iterator[str]:
 class ReplicaFaults(Faults):
     """Faults of replicas, not of the processes that carry requests to them."""
 
-    async def _signal(self, worker: str, number: signal.Signals) -> None:
-        """Send a signal to the replica of a worker; one that is being started is waited for."""
-        for _ in range(round(PATIENCE / _POLL)):
-            for process in psutil.process_iter(["cmdline"]):
-                title = " ".join(process.info["cmdline"] or ())
-                if title.startswith(_TITLE) and worker in title:
-                    with contextlib.suppress(ProcessLookupError):
-                        return os.kill(process.pid, number)
-            await asyncio.sleep(_POLL)
-        raise SystemExit(f"there was no replica of {worker} within {PATIENCE:g} s")
+    def _pid(self, worker: str) -> int:
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or ())
+            if title.startswith(_TITLE) and worker in title:
+                return int(process.pid)
+        raise ProcessLookupError(f"there is no replica of {worker}")
 
 
 async def run(folder: Path, recording: Path, address: str, kills: int, every: float) -> list[Fault]:
@@ -98,17 +90,12 @@ async def run(folder: Path, recording: Path, address: str, kills: int, every: fl
     }
     found = []
     with Serve(folder, settings) as server:
-        await asyncio.to_thread(server.wait_ready)
-        async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
-            session = await open_session(client, source=f"file:{played}")
-            async with Subscriber(server.address, session) as reader:
-                await reader.until(lambda one: spoken_until(one) > 0, PATIENCE)
-                causes = ReplicaFaults(server, reader, session, client)
-                for _ in range(kills):
-                    for worker in (WORKER, "none"):
-                        found.append(await causes.cause(worker, "kill"))
-                        print(asdict(found[-1]), file=sys.stderr, flush=True)
-                    await asyncio.sleep(max(SETTLE, every))
+        async with playing(server, played, ReplicaFaults) as (causes, _):
+            for _ in range(kills):
+                for worker in (WORKER, "none"):
+                    found.append(await causes.cause(worker, "kill"))
+                    print(asdict(found[-1]), file=sys.stderr, flush=True)
+                await asyncio.sleep(max(SETTLE, every))
     return found
 
 

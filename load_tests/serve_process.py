@@ -152,8 +152,8 @@ class Serve:
         return [line for line in map(_json, lines) if line.get("event") == event]
 
 
-def hold(pids: Sequence[int], cpus: Sequence[int]) -> None:
-    """Hold processes, with all their threads, to some cores; [] or (): all."""
+def pin(pids: Sequence[int], cpus: Sequence[int]) -> None:
+    """Pin processes, with all their threads, to some cores; [] or (): all."""
     if not cpus:
         return
     for pid in pids:

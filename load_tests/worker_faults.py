@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,13 @@ class Faults:
         """Send a signal; a worker that has just ended (killed, as it answered too late) is waited for."""
         for _ in range(round(PATIENCE / _POLL)):
             with contextlib.suppress(ProcessLookupError):
-                return os.kill(self._server.workers()[worker], number)
+                return os.kill(self._pid(worker), number)
             await asyncio.sleep(_POLL)
         raise SystemExit(f"{worker} did not come again within {PATIENCE:g} s")
+
+    def _pid(self, worker: str) -> int:
+        """The process of a worker. Raises ProcessLookupError: there is none now."""
+        return self._server.workers()[worker]
 
     async def lives(self) -> bool:
         """Whether the session is still live."""
@@ -159,6 +163,19 @@ class Faults:
 
     def _starts(self, worker: str) -> list[int]:
         return [line["pid"] for line in self._server.logged("worker ready") if line["worker"] == worker]
+
+
+@contextlib.asynccontextmanager
+async def playing(
+    server: Serve, played: Path, faults: type[Faults] = Faults
+) -> AsyncIterator[tuple[Faults, Subscriber]]:
+    """A session that plays a file, once its words come; yields faults of the server, and its subscriber."""
+    await asyncio.to_thread(server.wait_ready)
+    async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
+        session = await open_session(client, source=f"file:{played}")
+        async with Subscriber(server.address, session) as reader:
+            await reader.until(lambda one: spoken_until(one) > 0, PATIENCE)
+            yield faults(server, reader, session, client), reader
 
 
 def questions_of(recording: Path) -> list[str]:
@@ -206,26 +223,21 @@ async def run(folder: Path, recording: Path, plan: Plan) -> tuple[list[Fault], t
         "think": {"deadline": PATIENCE},  # and their answers may take as long as the model does
     }
     with Serve(folder, settings) as server:
-        await asyncio.to_thread(server.wait_ready)
-        async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
-            session = await open_session(client, source=f"file:{played}")
-            async with Subscriber(server.address, session) as reader:
-                await reader.until(lambda one: spoken_until(one) > 0, PATIENCE)
-                await reader.until(lambda one: one.kind == "latency.report", PATIENCE)
-                causes = Faults(server, reader, session, client)
-                workers = list(plan.workers)
-                if "think" in workers and not await causes.wake_think(questions_of(recording)):
-                    workers.remove("think")
-                if plan.spare and "hear" in workers:
-                    await asyncio.sleep(SPARE_SECONDS + SPARE_LOADS)
-                found = []
-                for kind in plan.kinds:
-                    for worker in (*workers, "none"):
-                        began = time.monotonic()
-                        found.append(await causes.cause(worker, kind))
-                        print(asdict(found[-1]), file=sys.stderr, flush=True)
-                        await asyncio.sleep(max(SETTLE, began + plan.every - time.monotonic()))
-                return found, await causes.crash_loop("hear", plan.loop_seconds)
+        async with playing(server, played) as (causes, reader):
+            await reader.until(lambda one: one.kind == "latency.report", PATIENCE)
+            workers = list(plan.workers)
+            if "think" in workers and not await causes.wake_think(questions_of(recording)):
+                workers.remove("think")
+            if plan.spare and "hear" in workers:
+                await asyncio.sleep(SPARE_SECONDS + SPARE_LOADS)
+            found = []
+            for kind in plan.kinds:
+                for worker in (*workers, "none"):
+                    began = time.monotonic()
+                    found.append(await causes.cause(worker, kind))
+                    print(asdict(found[-1]), file=sys.stderr, flush=True)
+                    await asyncio.sleep(max(SETTLE, began + plan.every - time.monotonic()))
+            return found, await causes.crash_loop("hear", plan.loop_seconds)
 
 
 # --- report ---------------------------------------------------------------------------------------------

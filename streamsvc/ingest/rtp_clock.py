@@ -9,7 +9,7 @@ audio reports scatter by 31 ms in our measurements. So:
   STEP that lasts (the sender's clock stood still) or a new RTP base is corrected at once.
 - Once both tracks have a report, the video's RTP clock is mapped to the audio's through the wall clock
   (median of the last reports): one shared clock. Audio is never moved, because it must be contiguous. Reports
-  that would move video by more than APART are not believed: times that never go back would stand still.
+  that would move video by more than MAX_SKEW are ignored: as times never go back, they would stand still.
 
 Session times never go back within a track, and a re-publish continues the session's time because arrival
 does.
@@ -25,8 +25,8 @@ SLEW = 0.01  # seconds per second by which an offset may move
 FAST_SLEW = 0.1  # the same, backwards, when the first packets turn out to have been slow
 STEP = 0.5  # seconds of lag that are corrected at once
 AHEAD = {"audio": 0.5, "video": 1.0}  # seconds by which RTP time may run ahead of arrival from frame to frame
-LEAD = 3.0  # seconds by which it may run ahead in all
-APART = 3.0  # seconds from a track's own clock to the shared one; more is a fault of a sender report
+MAX_LEAD = 3.0  # seconds by which it may run ahead in all
+MAX_SKEW = 3.0  # seconds from a track's own clock to the shared one; more is a fault of a sender report
 WINDOW = 2.0  # seconds of arrivals whose fastest packet counts
 REPORTS = 9  # sender reports in the median
 WRAP = 1 << 32
@@ -98,7 +98,7 @@ class RtpClock:
             # Audio comes in the sender's order, so that a step back is its clock's; video may be reordered.
             back = 0.0 if kind == "audio" else -STEP
             lead = rtp / track.rate + track.offset - now
-            if elapsed < back or elapsed > arrived - track.last_arrived + AHEAD[kind] or lead > LEAD:
+            if elapsed < back or elapsed > arrived - track.last_arrived + AHEAD[kind] or lead > MAX_LEAD:
                 # a new RTP base
                 track.transits.clear()
                 track.wall_offsets.clear()
@@ -121,7 +121,7 @@ class RtpClock:
             return track.offset
         audio = self._tracks["audio"]
         shared = audio.offset + median(track.wall_offsets) - median(audio.wall_offsets)
-        return shared if abs(shared - track.offset) <= APART else track.offset
+        return shared if abs(shared - track.offset) <= MAX_SKEW else track.offset
 
     @staticmethod
     def _slew(track: _TrackClock, transit: float, arrived: float, elapsed: float) -> None:

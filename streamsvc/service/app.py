@@ -11,7 +11,6 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import structlog
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
@@ -62,8 +61,6 @@ from streamsvc.service.session_bodies import Capacity
 from streamsvc.service.slow_readers import SlowReaders
 from streamsvc.service.token_lifetime import TokenLifetime
 from streamsvc.service.websocket_server import websocket_with
-
-log = structlog.get_logger()
 
 
 class NewToken(BaseModel):

@@ -206,7 +206,7 @@ class LimitedProtocol(H11Protocol):
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget timers, the request and the transport's callback: circles that wait for a collection."""
+        """Forget timers, the request and the transport's callback: all of them reference cycles."""
         self._header_came()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn does so for orderly ends alone

@@ -18,14 +18,19 @@ def missing() -> str:
     return "" if found else "Debian's ffmpeg, nginx-light and libnginx-mod-rtmp are not all here"
 
 
-def command(address: str, sound: Path = SPEECH) -> tuple[str, ...]:
-    """Publish a recording over and over with a test picture. `address`: with its stream key."""
+def encoding(sound: Path = SPEECH) -> tuple[str, ...]:
+    """ffmpeg encodes a recording, over and over, with a test picture; its output follows."""
     return (
         *("ffmpeg", "-loglevel", "quiet", "-nostdin", "-re", "-stream_loop", "-1", "-i", str(sound)),
         *("-re", "-f", "lavfi", "-i", "testsrc=size=160x96:rate=10", "-map", "0:a", "-map", "1:v"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p"),
-        *("-g", "10", "-c:a", "aac", "-ar", "44100", "-f", "flv", address),
+        *("-g", "10", "-c:a", "aac", "-ar", "44100"),
     )
+
+
+def command(address: str, sound: Path = SPEECH) -> tuple[str, ...]:
+    """Publish a recording over and over with a test picture. `address`: with its stream key."""
+    return (*encoding(sound), "-f", "flv", address)
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from streamsvc.ingest import libsrt
-from tests.fakes.rtmp_publisher import command as rtmp_command
+from tests.fakes.rtmp_publisher import encoding
 
 
 def missing() -> str:
@@ -20,5 +20,4 @@ def missing() -> str:
 
 def command(address: str, stream_id: str, sound: Path) -> tuple[str, ...]:
     """Publish a recording over and over with a test picture, as by RTMP."""
-    same = rtmp_command("", sound)
-    return (*same[: same.index("-f", same.index("-ar"))], "-f", "mpegts", "-srt_streamid", stream_id, address)
+    return (*encoding(sound), "-f", "mpegts", "-srt_streamid", stream_id, address)
