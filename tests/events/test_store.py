@@ -187,7 +187,9 @@ def test_a_data_folder_is_one_process_s_alone(tmp_path: Path) -> None:
     assert caught.value.code == "data_dir_taken"
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
     lock.close()
+    (tmp_path / "data/.lock").chmod(0o644)  # by an earlier version, or restored from a copy
     FolderLock(tmp_path / "data").close()
+    assert (tmp_path / "data/.lock").stat().st_mode & 0o777 == 0o600
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot be written .*set server.data_dir"):
         FolderLock(tmp_path / "file" / "data")

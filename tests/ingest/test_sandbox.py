@@ -218,6 +218,18 @@ def test_a_confined_process_dies_with_the_one_that_started_it() -> None:
         time.sleep(0.02)
 
 
+def test_it_gains_no_privileges_even_where_there_is_no_seccomp_to_say_so() -> None:
+    code = """
+import ctypes
+from streamsvc.ingest import sandbox
+sandbox._filter_calls = lambda *arguments: False
+sandbox.confine()
+print(ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode() == "1\n"
+
+
 def test_of_tcp_sockets_only_plain_ones_are_allowed(path: Path) -> None:
     skip_without("seccomp")
     code = """

@@ -337,6 +337,14 @@ def test_a_signed_address_begins_with_the_public_url_and_its_signature_is_of_the
     assert moved.of(asking(address.removeprefix("https://example.org/live"))).holder == "owner"
 
 
+def test_a_signature_is_of_one_holder_whose_id_has_no_space() -> None:
+    """What is signed is a text of three words: two of them must not read as another holder's."""
+    auth = with_key()
+    assert auth.of(asking(f"{PATH}?{auth._query(PATH, 4_000_000_000, 'a' * 12)}")).holder == "a" * 12
+    with pytest.raises(Unauthorized):
+        auth.of(asking(f"{PATH}?{auth._query(PATH, 4_000_000_000, f'owner {PATH}')}"))
+
+
 def test_each_kind_of_signature_has_a_key_of_its_own() -> None:
     auth = Auth(Server(api_key=KEY))
     assert len({auth._token_key, auth._short_key, auth._url_key, KEY.encode()}) == 4

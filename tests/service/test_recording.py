@@ -152,6 +152,21 @@ def test_a_recording_that_stops_early_is_told_and_the_session_goes_on(
     stage.run(main())
 
 
+def test_what_cannot_be_written_ends_the_recording_and_not_the_session(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, store={"record": "all"}) as service:
+            session = service.sessions.start("x")
+            await asyncio.sleep(0)
+            cast(recording.Recorder, session.context.tape).write("ask", {"told": object()})
+            session.end("done")
+            await session.over.wait()
+        assert list(records(tmp_path / "x" / NAME))[-1].fields == {"reason": "format"}
+
+    stage.run(main())
+
+
 def test_a_bundle_that_cannot_be_made_refuses_the_session(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
