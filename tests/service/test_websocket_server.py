@@ -112,6 +112,25 @@ async def test_one_that_sends_without_pause_does_not_stall_the_loop() -> None:
         writer.transport.abort()
 
 
+async def test_of_what_may_not_be_parsed_yet_hardly_more_is_read() -> None:
+    """What a client sends on waits at the client, not in our memory."""
+
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        await count_messages([], receive)
+
+    async with serving(talk, frames_per_second=1) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPGRADE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(PING * (64_000_000 // len(PING)))
+        left = [writer.transport.get_write_buffer_size()]
+        while len(left) < 20 or left[-1] < left[-20]:  # the kernel's buffers take some of it at first
+            await asyncio.sleep(0.02)
+            left.append(writer.transport.get_write_buffer_size())
+        writer.transport.abort()
+    assert left[-1] > 32_000_000
+
+
 async def test_a_closed_socket_whose_peer_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket_server, "CLOSE_SECONDS", 0.2)
     transports: list[Any] = []
