@@ -11,7 +11,7 @@ from streamsvc.core.types import Stages, Word
 
 NO_STAGES: Stages = ()  # shared by all stored units: their stages have been published
 
-_ROW = struct.Struct("iiB")  # start and end in ms, probability in hundredths
+ROW = struct.Struct("iiB")  # of a word: start and end in ms, probability in hundredths
 
 
 class CompactWords(Sequence[Word]):
@@ -34,10 +34,21 @@ class CompactWords(Sequence[Word]):
     def _pack(self, word: Word) -> bytes:
         # Rounded first, so that words of an event, which are rounded too, are stored as the same words.
         start, end = (round((round(at, 3) - self._begin) * 1000) for at in (word.start, word.end))
-        return _ROW.pack(start, end, round(100 * min(1.0, max(0.0, word.probability))))
+        return ROW.pack(start, end, round(100 * min(1.0, max(0.0, word.probability))))
+
+    def packed(self) -> tuple[float, bytes]:
+        """Times and probabilities, for `unpacked`."""
+        return self._begin, self._rows
+
+    @classmethod
+    def unpacked(cls, texts: Sequence[str], begin: float, rows: bytes) -> CompactWords:
+        """Words again, of their texts and what `packed` returned."""
+        words = cls.__new__(cls)
+        words.texts, words._begin, words._rows = tuple(texts), begin, rows
+        return words
 
     def _unpack(self, index: int) -> Word:
-        start, end, percent = _ROW.unpack_from(self._rows, index * _ROW.size)
+        start, end, percent = ROW.unpack_from(self._rows, index * ROW.size)
         return Word(
             self.texts[index],
             round(self._begin + start / 1000, 3),

@@ -32,6 +32,7 @@ from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import described
 from streamsvc.service.question_history import QuestionHistory
 from streamsvc.service.traces import Traces
+from streamsvc.speech.caption_history import CaptionHistory
 from streamsvc.speech.captions import compact
 from streamsvc.timeline.timeline import Timeline
 
@@ -60,7 +61,7 @@ class Dispatcher:
         frame_url: Callable[[float], str],
         sight: Reading | None = None,
     ) -> None:
-        self.cues: list[Cue] = []
+        self.cues = CaptionHistory(context.settings.store.events)
         self.translations: list[Translation] = []
         self.questions = QuestionHistory()
         self.open_speech = OpenSpeech()
@@ -120,7 +121,6 @@ class Dispatcher:
             case Cue(final=True):
                 cue = compact(unit)
                 self.cues.append(cue)
-                del self.cues[: -self._context.settings.store.events]
                 self._timeline.add(cue)
             case Cue():
                 self._timeline.set_open_words(unit.words[: unit.stable])

@@ -28,6 +28,7 @@ _INSIDE = 0.7
 _SAME_HEIGHT = 0.6
 _SAME_WIDTH = 0.5
 
+_THOUSANDTHS = tuple(n / 1000 for n in range(1001))
 _CONFUSABLE = str.maketrans("oil|", "0111")  # letters that OCR confuses
 Shift = tuple[float, float]  # right and down, in fractions of the picture
 _NO_SHIFT: Shift = (0.0, 0.0)
@@ -109,10 +110,19 @@ class TextTracks:
         return tuple(sorted(shown, key=_reading_order))
 
     def _keep_ended(self, tracks: Sequence[TextTrack]) -> None:
-        self._ended.extend(tracks)
+        self._ended.extend(map(_compact, tracks))
         over = max(0, len(self._ended) - self._limit)
         del self._ended[:over]
         self.dropped += over
+
+
+def _compact(track: TextTrack) -> TextTrack:
+    """The track with its score and place to the thousandth, in numbers that all tracks share."""
+    score, x, y, w, h = (
+        _THOUSANDTHS[round(1000 * min(1.0, max(0.0, share)))]
+        for share in (track.score, track.x, track.y, track.w, track.h)
+    )
+    return replace(track, score=score, x=x, y=y, w=w, h=h)
 
 
 def follow(

@@ -50,7 +50,7 @@ async def test_an_open_cue_is_known_and_is_published_unless_the_level_spends_tha
     assert published(live.dispatch(cue(final=False))) == "caption.partial"
     live._context.degradation.apply(7, "test")
     assert live.dispatch(cue(final=False)) is None
-    assert live.cues == []
+    assert not live.cues
     assert not live._timeline.empty
 
 
