@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -317,7 +317,7 @@ def transcribe(
     config_file: ConfigFile = None,
 ) -> None:
     """Captions of a whole file, as fast as possible."""
-    write: dict[str, Callable[[list[Cue], Iterable[Gap]], str]] = {
+    write: dict[str, Callable[[Sequence[Cue], Iterable[Gap]], str]] = {
         ".srt": lambda cues, gaps: captions.to_srt(cues),
         ".vtt": captions.to_vtt,
         ".json": lambda cues, gaps: json.dumps(captions.to_json(cues), ensure_ascii=False),

@@ -40,9 +40,11 @@ class Application:
             self.connections.authenticated(scope["client"])
         if scope["path"] == "/slow":
             await asyncio.sleep(0.6)
-        headers = [(b"content-length", b"2")]
+        headers = [(b"content-length", b"4" if scope["path"] == "/half" else b"2")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"ok"})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": scope["path"] == "/half"})
+        if scope["path"] == "/half":
+            await receive()
 
 
 @contextlib.asynccontextmanager
@@ -281,12 +283,14 @@ def test_one_token_has_so_many_connections_and_they_are_free_again() -> None:
     connections.authenticated(("192.0.2.1", 3), "mallory")
 
 
-async def test_what_is_no_http_after_an_answer_closes_the_connection_without_a_second_one() -> None:
+@pytest.mark.parametrize("path", ["/", "/half"])
+async def test_what_is_no_http_after_an_answer_closes_the_connection_without_a_second_one(path: str) -> None:
     async with serving() as port:
         faults: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
         client = await Client.to(port)
-        client.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        head = f"GET {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.writer.write(head.encode())
         async with asyncio.timeout(5):
             answer = await client.reader.readuntil(b"ok")
             client.writer.write(b"zz\r\n")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamsvc.core import clock
 from streamsvc.service import refusal_log
+from streamsvc.service.refusal_log import RefusalLog
 from tests.builders.service import open_session, serving
 
 KEY = "a-key-of-sixteen-or-more"
@@ -84,3 +88,19 @@ async def test_a_flood_is_one_line_and_a_count(tmp_path: Path, monkeypatch: pyte
             monkeypatch.setattr(clock, "now", lambda: later)
             await client.get("/v1/sessions/none")
     assert [line.get("more") for line in of(lines, "request refused")] == [None, 19]
+
+
+async def test_of_a_long_error_only_the_beginning_is_looked_at() -> None:
+    said = json.dumps({"error": {"code": "late", "message": "x" * 5000}}).encode()
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.body", "body": said[:50], "more_body": True})
+        await send({"type": "http.response.body", "body": said[50:]})
+
+    transport = httpx.ASGITransport(RefusalLog(fails))
+    with capture_logs() as lines:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            assert (await client.get("/")).content == said
+    assert [line["code"] for line in of(lines, "request refused")] == [""]

@@ -63,6 +63,14 @@ async def test_a_body_within_the_limit_arrives_whole() -> None:
     assert answer.json() == {"read": 1000}
 
 
+async def test_a_text_with_half_of_a_character_is_refused_before_a_route_sees_it() -> None:
+    application = Application()
+    async with client_of(application) as client:
+        answer = await client.post("/v1/sessions", content=rb'{"name": "a\ud800"}', headers=RIGHT)
+        whole = await client.post("/v1/sessions", content=rb'{"name": "\ud83d\ude00"}', headers=RIGHT)
+    assert (*error_of(answer), application.calls, whole.status_code) == (400, "bad_json", 1, 200)
+
+
 async def test_a_larger_body_is_refused_before_it_is_whole() -> None:
     application = Application()
     taken: list[int] = []
