@@ -49,8 +49,6 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
         self._unparsed += data
         if self._turn is None and not self.read_paused:
             self._parse()
-        else:
-            self.transport.pause_reading()
 
     def handle_events(self) -> None:
         """Count the frames, and handle them."""
