@@ -6,7 +6,7 @@ and leaves it to the garbage collector, which stalls the event loop while client
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,6 +25,7 @@ _POLICY = (
     " style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
 _CONNECT = ("'self'", "ws:", "wss:")
+Nodes = Callable[[], Sequence[str]]
 _HEADERS = {
     "Content-Security-Policy": _POLICY.format(connect=" ".join(_CONNECT)),
     "X-Content-Type-Options": "nosniff",
@@ -44,13 +45,13 @@ class SafeResponses:
     Args:
         app: what it stands in front of.
         auth: checks Host and Origin.
-        nodes: origins of other nodes of the cluster, that our pages may connect to.
+        nodes: origins of other nodes of the cluster, that our pages may connect to; None: of no cluster.
     """
 
-    def __init__(self, app: ASGIApp, auth: Auth, nodes: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(self, app: ASGIApp, auth: Auth, nodes: Nodes | None = None) -> None:
         self._app = app
         self._auth = auth
-        self._nodes = nodes
+        self._nodes = nodes or _no_nodes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -76,7 +77,7 @@ class SafeResponses:
 class _SafeResponse:
     """The `send` of one request."""
 
-    def __init__(self, send: Send, nodes: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, send: Send, nodes: Nodes) -> None:
         self.begun = False
         self._send = send
         self._nodes = nodes
@@ -94,7 +95,7 @@ class _SafeResponse:
         if instead is not None:
             message = {**message, "headers": instead.raw_headers}
         headers = MutableHeaders(scope=message)
-        if headers.get("content-type", "").startswith("text/html") and (nodes := tuple(self._nodes())):
+        if headers.get("content-type", "").startswith("text/html") and (nodes := self._nodes()):
             policy = _POLICY.format(connect=" ".join((*_CONNECT, *nodes)))
             headers.setdefault("Content-Security-Policy", policy)
         for name, value in _HEADERS.items():
@@ -103,6 +104,10 @@ class _SafeResponse:
         if instead is not None:
             self._replaced = True
             await self._send({"type": "http.response.body", "body": instead.body})
+
+
+def _no_nodes() -> tuple[str, ...]:
+    return ()
 
 
 def _in_json(start: Message) -> JSONResponse | None:
