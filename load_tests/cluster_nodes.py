@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +13,11 @@ from streamsvc.cluster import scripts
 from streamsvc.cluster.records import Claim
 from streamsvc.cluster.registry import Registry, Renewed
 from streamsvc.cluster.shared_log import Call, SharedLog
+from tests.builders import redis_server
+from tests.builders.redis_server import RedisServer
 
 SECRET = "a secret that nodes of load tests share"
 UNSHARED = ("-c", "from load_tests.cluster_nodes import serve_unshared; serve_unshared()")
-START_SECONDS = 20.0
-REDIS = "redis-server"
 
 
 def serve_unshared() -> None:
@@ -48,8 +42,8 @@ def serve_unshared() -> None:
 
 def missing() -> str:
     """What this machine lacks for a cluster; "": nothing."""
-    if shutil.which(REDIS) is None:
-        return "there is no redis-server: install Debian's package redis-server"
+    if why := redis_server.missing():
+        return why
     try:
         import redis as _  # noqa: F401
     except ImportError:
@@ -57,65 +51,15 @@ def missing() -> str:
     return ""
 
 
-class Redis:
-    """A redis-server on a free loopback port, with an append-only file in `folder`.
+class Redis(RedisServer):
+    """A Redis that keeps its data, as an operator's does.
 
-    Its data survive `kill`: what was acknowledged is in the kernel's hands by then, and is written to the
-    disk once a second. A machine that loses its power would lose up to that second.
+    They survive `kill`: what was acknowledged is in the kernel's hands by then, and is written to the disk
+    once a second. A machine that loses its power would lose up to that second.
     """
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """As `cluster.url` takes it."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    @property
-    def pid(self) -> int:
-        """Of its process."""
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start it, and wait until it answers. Raises SystemExit: it does not."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        options = {
-            "port": self.port,
-            "bind": "127.0.0.1",
-            "dir": self._folder,
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": "",
-            "loglevel": "warning",
-        }
-        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([REDIS, *arguments], stdout=log, stderr=log)
-        until = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > until:
-                self.kill()
-                raise SystemExit(f"redis-server did not start; its log: {self._folder / 'log'}")
-            time.sleep(0.02)
-
-    def _answers(self) -> bool:
-        """Whether it has read its data and takes commands."""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as asked:
-            asked.sendall(b"PING\r\n")
-            return asked.recv(64).startswith(b"+PONG")
-        return False
-
-    def kill(self) -> None:
-        """Kill it without a word (`kill -9`). Idempotent."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        super().__init__(folder, keeps=True, fsync="everysec")
 
 
 class Node(Serve):

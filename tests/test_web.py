@@ -278,6 +278,31 @@ def test_a_token_goes_as_a_subprotocol_and_never_in_an_address(open_page: Open, 
     assert "aaa" not in page.url
 
 
+RESOURCES = [
+    # Location, the address that answered, the address that was asked, where the publication is
+    ("0.a/r", "http://a:1/whip/talk", "http://a:1/whip/talk", "http://a:1/whip/0.a/r"),
+    ("whip/0.a/r", "http://a:1/whip", "http://a:1/whip", "http://a:1/whip/0.a/r"),
+    # Another node has answered: behind one public name, and at an origin of its own.
+    ("0.a/r", "https://a/node/2/whip/talk?ticket=t", "https://a/whip/talk", "https://a/node/2/whip/0.a/r"),
+    ("0.a/r", "http://b:2/whip/talk?ticket=t", "http://a:1/whip/talk", "http://a:1/whip/0.a/r"),
+    ("whip/0.a/r", "http://b:2/whip?ticket=t", "http://a:1/live/whip", "http://a:1/live/whip/0.a/r"),
+    # The server gives a public address that it was not asked at.
+    ("https://p/live/whip/0.a/r", "http://a:1/whip/talk", "http://a:1/whip/talk", "http://a:1/whip/0.a/r"),
+]
+
+
+def test_a_publication_is_changed_and_ended_at_the_origin_that_was_asked(open_page: Open) -> None:
+    page = open_page()
+    found = page.evaluate(
+        """async (resources) => {
+          const { resourceUrl } = await import("/web/whip.js");
+          return resources.map(([given, answered, asked]) => resourceUrl(given, answered, new URL(asked)));
+        }""",
+        [list(row[:3]) for row in RESOURCES],
+    )
+    assert found == [row[3] for row in RESOURCES]
+
+
 def test_a_missing_token_is_asked_for_and_not_tried_again_and_again(open_page: Open, fake: Fake) -> None:
     fake.token = "aaa.bbb.ccc"
     page = open_page(f"/#session={SESSION}", allowed=("401",))

@@ -113,7 +113,8 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         RequestGuard, auth=service.auth, limits=service.settings.limits, connections=connections
     )
     # The last one added is the first that sees a request.
-    app.add_middleware(SafeResponses, auth=service.auth)
+    nodes = service.part.publishing.origins if service.part is not None else None
+    app.add_middleware(SafeResponses, auth=service.auth, nodes=nodes)
     app.add_middleware(Cors, origins=server.origins)
     app.add_middleware(TokenLifetime, auth=service.auth)
     app.add_middleware(SlowReaders, seconds=service.settings.limits.subscriber_seconds)

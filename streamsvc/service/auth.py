@@ -265,12 +265,16 @@ class Auth:
 
     # --- browsers ---
 
-    def check_origin(self, headers: Mapping[str, str]) -> None:
+    def check_origin(self, headers: Mapping[str, str], *, was_sent_here: bool = False) -> None:
         """On an open server, reject foreign origins (CSRF) and foreign host names (DNS rebinding).
 
         A server with an API key needs no such check: unlike a cookie, a bearer token is never added by the
         browser. A proxy that replaces the Host hides from us what the browser asked; the browser itself
         knows (`Sec-Fetch-Site`, a header that no page can set; Fetch Metadata, W3C).
+
+        Args:
+            headers: of the request.
+            was_sent_here: another node has checked the page, and has sent it here with a ticket.
 
         Raises:
             Forbidden: with code "bad_origin" or "bad_host".
@@ -278,8 +282,7 @@ class Auth:
         if not self._open:
             return
         host = headers.get("host", "")
-        name = _host_name(host)
-        public = urlsplit(self._server.public_url)
+        name, public = _host_name(host), urlsplit(self._server.public_url)
         if host and not web_address.is_loopback(name) and name != public.hostname:
             raise Forbidden(
                 "A server without an API key answers loopback addresses and server.public_url only, "
@@ -287,16 +290,23 @@ class Auth:
                 code="bad_host",
             )
         origin = headers.get("origin")
-        if origin is None or headers.get("sec-fetch-site") == "same-origin":
-            return
-        allowed = {*self._server.origins, f"{public.scheme}://{public.netloc}"}
-        if origin in allowed or "*" in allowed or origin.partition("://")[2] == host:
+        if origin is None or was_sent_here or self.page_origin(headers):
             return
         raise Forbidden(
             f"Pages of {origin[:200]} are not allowed to use this server: add it to server.origins, or set "
             "server.public_url where a proxy stands before it",
             code="bad_origin",
         )
+
+    def page_origin(self, headers: Mapping[str, str]) -> str:
+        """The origin of a page that may use this server, its own or a listed one; "": no page, or another."""
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        public = urlsplit(self._server.public_url)
+        allowed = {*self._server.origins, f"{public.scheme}://{public.netloc}"}
+        is_ours = headers.get("sec-fetch-site") == "same-origin" or (
+            host != "" and origin.partition("://")[2] == host
+        )
+        return origin if is_ours or origin in allowed or "*" in allowed else ""
 
 
 def _covered(address: str) -> str:

@@ -94,9 +94,9 @@ class ClusterSessions:
         seq = own.log.seq if isinstance(own, Session) else own.seq
         return not elsewhere and seq >= shared.seq  # else it has gone on at another node
 
-    def is_live_here(self, session_id: str) -> bool:
-        """Whether a session lives on this node."""
-        session = self._sessions.by_id.get(session_id)
+    def is_live_here(self, address: str) -> bool:
+        """Whether the session at an address, which is an id or a name, lives on this node."""
+        session = self._sessions.by_id.get(self._sessions.resolve(address))
         return session is not None and session.state is not State.ENDED
 
     async def begin(self, name: str) -> None:

@@ -1,7 +1,7 @@
 """Cross-origin requests (CORS, fetch.spec.whatwg.org): the same rule for every path, static files and errors.
 
-Origins of `server.origins` get the headers, others none. No credentials are allowed: a token is in a header,
-never in a cookie.
+Origins of `server.origins` get the headers, and pages that another node sent here with a ticket; others none.
+No credentials are allowed: a token is in a header, never in a cookie.
 """
 
 from __future__ import annotations
@@ -16,6 +16,22 @@ EXPOSED = "Location, ETag, Link, Accept-Patch, Retry-After"
 METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = "Authorization, Content-Type, If-Match, Last-Event-ID"
 _MAX_AGE = "7200"  # seconds that a browser may remember a preflight; Chromium's own limit
+_SENT_FROM = "streamsvc.sent_from"  # key in an ASGI scope: origin of the page that another node has sent here
+
+
+def send_here(scope: Scope, origin: str) -> None:
+    """Note the origin of the page that another node has sent here; "": it is no page."""
+    scope[_SENT_FROM] = origin
+
+
+def was_sent_here(scope: Scope) -> bool:
+    """Whether a request comes from the page that another node has sent here.
+
+    A browser tells the origin "null" after a redirect from one origin that is not the page's to another: the
+    ticket, which no other page can read, tells the true one (fetch.spec.whatwg.org, HTTP-redirect fetch).
+    """
+    page = scope.get(_SENT_FROM, "")
+    return bool(page) and Headers(scope=scope).get("origin") in (page, "null")
 
 
 class Cors:
@@ -34,11 +50,11 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not self._origins:
+        if scope["type"] != "http" or not (self._origins or was_sent_here(scope)):
             await self._app(scope, receive, send)
             return
         asked = Headers(scope=scope)
-        headers = self._headers(asked)
+        headers = self._headers(asked, sent_here=was_sent_here(scope))
         if headers and scope["method"] == "OPTIONS" and "access-control-request-method" in asked:
             headers |= {
                 "Access-Control-Allow-Methods": METHODS,
@@ -59,10 +75,10 @@ class Cors:
 
         await self._app(scope, receive, send_with_headers)
 
-    def _headers(self, asked: Headers) -> dict[str, str]:
+    def _headers(self, asked: Headers, *, sent_here: bool) -> dict[str, str]:
         """The headers that let the asking origin read the response; none for other origins."""
         origin = asked.get("origin")
-        if origin is None or not ({"*", origin} & self._origins):
+        if origin is None or not (sent_here or {"*", origin} & self._origins):
             return {}
         return {
             "Access-Control-Allow-Origin": "*" if "*" in self._origins else origin,

@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamsvc.core.errors import StreamsvcError, TooLarge, Unauthorized
 from streamsvc.service.auth import Auth
 from streamsvc.service.cluster_part import ClusterPart
+from streamsvc.service.cors import send_here
 from streamsvc.service.http_server import Connections
-from streamsvc.service.node_signature import HEADER, Asker
+from streamsvc.service.node_signature import HEADER, Asker, Ticket
 from streamsvc.service.request_guard import given
 
 _ASKER = "streamsvc.asker"  # key in an ASGI scope: Asker, where another node has forwarded the request
@@ -75,16 +76,26 @@ class NodeRequests:
             if asker.client:
                 scope["client"] = (asker.client, 0)
             return given(body, receive)
-        if scope["method"] == "POST" and path.startswith("/whip") and b"ticket=" in scope["query_string"]:
-            scope[_TICKET] = True
-            shown = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("ticket", "")
-            ticket = self._signature.shown(shown, path)
-            if not await self._cluster.redis.once(
-                self._cluster.redis.key("ticket", ticket.id), ticket.seconds
-            ):
-                raise Unauthorized("This ticket was used already", code="ticket_used")
-            self._auth.give(scope, ticket.grants)
+        if path.startswith("/whip") and b"ticket=" in scope["query_string"]:
+            if scope["method"] == "OPTIONS":  # a preflight: the ticket is used up by what follows
+                send_here(scope, self._shown(scope, path).origin)
+            elif scope["method"] == "POST":
+                await self._use(scope, path)
         return receive
+
+    def _shown(self, scope: Scope, path: str) -> Ticket:
+        shown = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("ticket", "")
+        return self._signature.shown(shown, path)
+
+    async def _use(self, scope: Scope, path: str) -> None:
+        """Give a request the grants of its ticket, once. Raises Unauthorized, ClusterUnavailable."""
+        scope[_TICKET] = True
+        ticket = self._shown(scope, path)
+        send_here(scope, ticket.origin)
+        redis = self._cluster.redis
+        if not await redis.once(redis.key("ticket", ticket.id), ticket.seconds):
+            raise Unauthorized("This ticket was used already", code="ticket_used")
+        self._auth.give(scope, ticket.grants)
 
 
 def asker_of(scope: MutableMapping[str, Any]) -> Asker | None:

@@ -44,11 +44,15 @@ class Forwarded:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A ticket that was shown: its id, which is used once, its grants, and the seconds that it is valid."""
+    """A ticket that was shown: its id, which is used once, its grants, and the seconds that it is valid.
+
+    `origin`: of the page that was sent here with it; "": of no page.
+    """
 
     id: str
     grants: Grants
     seconds: float
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +103,12 @@ class NodeSignature:
             str(claims.get("body", "")),
         )
 
-    def ticket(self, path: str, grants: Grants) -> str:
-        """A ticket to publish once at `path` of another node, with what `grants` hold of that."""
-        return self._signed(_TICKET, TICKET_SECONDS, grants, {"target": path})
+    def ticket(self, path: str, grants: Grants, origin: str = "") -> str:
+        """A ticket to publish once at `path` of another node, with what `grants` hold of that.
+
+        `origin`: of the page that publishes, if it is one that may use this service.
+        """
+        return self._signed(_TICKET, TICKET_SECONDS, grants, {"target": path, "origin": origin})
 
     def shown(self, ticket: str, path: str) -> Ticket:
         """A ticket that was shown at `path`. The caller sees to it that its id is used once.
@@ -114,7 +121,8 @@ class NodeSignature:
         grants = Grants(
             found.tenant, found.session, found.may & {"publish"}, found.expires, found.holder
         )  # it is for publishing alone
-        return Ticket(str(claims["jti"]), grants, float(claims["exp"]) - clock.utc().timestamp())
+        seconds = float(claims["exp"]) - clock.utc().timestamp()
+        return Ticket(str(claims["jti"]), grants, seconds, str(claims.get("origin", "")))
 
     def _signed(self, audience: str, seconds: float, grants: Grants, claims: Mapping[str, object]) -> str:
         held = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from streamsvc.cluster.node import ClusterNode
@@ -16,6 +18,8 @@ from streamsvc.service.node_signature import NodeSignature
 from streamsvc.service.takeover import Takeover
 
 _FULL = "capacity"  # code of a CapacityError for which another node may have room
+# Of an address, what may stand in a header among others (CSP, host-source): it knows no IPv6.
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]+)?(?=/|$)", re.ASCII)
 
 
 class LivesElsewhere(Conflict):
@@ -26,6 +30,20 @@ class LivesElsewhere(Conflict):
     def __init__(self, node: str) -> None:
         super().__init__(f"this session lives on another node: publish to it at {node}")
         self.node = node
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a publisher has posted.
+
+    path: that it has posted to. session: its address; None: a new one. kind: what it sends. origin: of the
+    page that publishes, if it is one that may use this service.
+    """
+
+    path: str
+    session: str | None
+    kind: Kind
+    origin: str = ""
 
 
 class PublishPlaces:
@@ -75,27 +93,32 @@ class PublishPlaces:
                 raise
 
     def elsewhere(
-        self, error: LivesElsewhere | CapacityError, path: str, grants: Grants, kind: Kind
+        self, error: LivesElsewhere | CapacityError, asked: Asked, grants: Grants
     ) -> Redirected | None:
         """Where a publisher is sent that is refused here; None: nowhere.
 
         Args:
             error: why it is refused.
-            path: that it has posted to.
+            asked: what it has posted.
             grants: of the publisher; its ticket has what they hold of publishing.
-            kind: what it sends.
         """
         if isinstance(error, LivesElsewhere):
             node, why = error.node, "this session lives on another node"
-        elif error.code == _FULL:
-            node, why = self._free(kind), f"this node is full ({error.message}); another one has room"
+        elif error.code == _FULL and not (asked.session and self._sessions.is_live_here(asked.session)):
+            node, why = self._free(asked.kind), f"this node is full ({error.message}); another one has room"
         else:
             return None
         if not node:
             return None
         metrics.cluster_redirects.inc()
-        ticket = urlencode({"ticket": self._signature.ticket(path, grants)})
-        return Redirected(why, f"{node}{path}?{ticket}")
+        ticket = urlencode({"ticket": self._signature.ticket(asked.path, grants, asked.origin)})
+        return Redirected(why, f"{node}{asked.path}?{ticket}")
+
+    def origins(self) -> list[str]:
+        """The origins of the other nodes, as the last heartbeats told: a page here may be sent there."""
+        nodes = self._cluster.nodes.items()
+        found = [_ORIGIN.match(node.advertise) for name, node in nodes if name != self._cluster.name]
+        return sorted({origin[0] for origin in found if origin is not None})
 
     def _free(self, kind: Kind) -> str:
         """The address of the node with most room, as the last heartbeats told; "": none has any."""

@@ -6,6 +6,8 @@ and leaves it to the garbage collector, which stalls the event loop while client
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -14,14 +16,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamsvc.core.error_response import error_response, fault_response
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.service.auth import Auth
+from streamsvc.service.cors import was_sent_here
 from streamsvc.service.refusal_log import route_of
 
 log = structlog.get_logger()
+_POLICY = (
+    "default-src 'self'; connect-src {connect}; img-src 'self' blob: data:; media-src 'self' blob:;"
+    " style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+_CONNECT = ("'self'", "ws:", "wss:")
+Nodes = Callable[[], Sequence[str]]
 _HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:;"
-        " style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
-    ),
+    "Content-Security-Policy": _POLICY.format(connect=" ".join(_CONNECT)),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -35,20 +41,26 @@ class SafeResponses:
     """The middleware: checks Host and Origin before any handler runs, and adds the security headers.
 
     A plain text of Starlette's about an error, as for a wrong range, becomes the error body that all have.
+
+    Args:
+        app: what it stands in front of.
+        auth: checks Host and Origin.
+        nodes: origins of other nodes of the cluster, that our pages may connect to; None: of no cluster.
     """
 
-    def __init__(self, app: ASGIApp, auth: Auth) -> None:
+    def __init__(self, app: ASGIApp, auth: Auth, nodes: Nodes | None = None) -> None:
         self._app = app
         self._auth = auth
+        self._nodes = nodes or _no_nodes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        response = _SafeResponse(send)
+        response = _SafeResponse(send, self._nodes)
         try:
-            self._auth.check_origin(Headers(scope=scope))
+            self._auth.check_origin(Headers(scope=scope), was_sent_here=was_sent_here(scope))
             await self._app(scope, receive, response.send)
         except StreamsvcError as error:
             if response.begun:
@@ -65,9 +77,10 @@ class SafeResponses:
 class _SafeResponse:
     """The `send` of one request."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, nodes: Nodes) -> None:
         self.begun = False
         self._send = send
+        self._nodes = nodes
         self._replaced = False
 
     async def send(self, message: Message) -> None:
@@ -82,12 +95,19 @@ class _SafeResponse:
         if instead is not None:
             message = {**message, "headers": instead.raw_headers}
         headers = MutableHeaders(scope=message)
+        if headers.get("content-type", "").startswith("text/html") and (nodes := self._nodes()):
+            policy = _POLICY.format(connect=" ".join((*_CONNECT, *nodes)))
+            headers.setdefault("Content-Security-Policy", policy)
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
         await self._send(message)
         if instead is not None:
             self._replaced = True
             await self._send({"type": "http.response.body", "body": instead.body})
+
+
+def _no_nodes() -> tuple[str, ...]:
+    return ()
 
 
 def _in_json(start: Message) -> JSONResponse | None:

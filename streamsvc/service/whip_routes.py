@@ -12,7 +12,7 @@ from streamsvc.ingest import turn_credentials, whip
 from streamsvc.service import rights
 from streamsvc.service.node_requests import has_ticket
 from streamsvc.service.publications import kind_of
-from streamsvc.service.publish_places import LivesElsewhere
+from streamsvc.service.publish_places import Asked, LivesElsewhere
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 
@@ -50,7 +50,9 @@ class _Host:
             if part is None or has_ticket(request.scope):  # it was sent here: nobody is sent twice
                 raise
             path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-            raise part.publishing.elsewhere(error, path, grants, kind_of(offer)) or error from None
+            page = self._service.auth.page_origin(request.headers)
+            asked = Asked(path, session, kind_of(offer), page)
+            raise part.publishing.elsewhere(error, asked, grants) or error from None
         self._service.started.add(
             grants,
             lambda: made.resource in publications.by_resource,

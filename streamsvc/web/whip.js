@@ -115,11 +115,12 @@ export class Publication {
     await this._gathered(pc);
     const offer = pc.localDescription.sdp;
     posted = true;
-    const response = await this._post(offer);
+    const door = this._door();
+    const response = await this._post(door, offer);
     const answer = await response.text();
     const links = parseLinks(response.headers.get("Link"));
     const resource = response.headers.get("Location");
-    this._resource = resource ? resourceUrl(resource, response.url) : null;
+    this._resource = resource ? resourceUrl(resource, response.url, door) : null;
     this._etag = response.headers.get("ETag");
     this._servers = iceServers(links); // for the next attempt: this one has gathered already
     const events = links.find((link) => link.params.rel === EVENTS_REL)?.target ?? "";
@@ -165,10 +166,14 @@ export class Publication {
     });
   }
 
-  async _post(offer) {
+  _door() {
+    return new URL(this.session ? place(`whip/${encodeURIComponent(this.session)}`) : this.url, document.baseURI);
+  }
+
+  async _post(door, offer) {
     let response;
     try {
-      response = await fetch(this.session ? place(`whip/${encodeURIComponent(this.session)}`) : this.url, {
+      response = await fetch(door, {
         method: "POST",
         headers: { "Content-Type": "application/sdp", ...bearer(this.token) },
         body: offer,
@@ -261,11 +266,14 @@ export class Publication {
   }
 }
 
-/** Where a publication is changed and ended. The server may give its public address; it is reached where it was asked. */
-export function resourceUrl(given, asked) {
-  const url = new URL(given, asked);
+/**
+ * Where a publication is changed and ended. The server may give its public address, or another node may have answered
+ * (307): it is reached where it was asked, which passes requests on, and the token goes to no other origin.
+ */
+export function resourceUrl(given, answered, asked) {
+  const url = new URL(given, answered);
   if (url.origin === new URL(asked).origin) return url.href;
-  return new URL(url.pathname.split("/").slice(-2).join("/"), asked.replace(/\/whip(\/[^/]*)?$/, "/whip/")).href;
+  return new URL(url.pathname.split("/").slice(-2).join("/"), String(asked).replace(/\/whip(\/[^/]*)?$/, "/whip/")).href;
 }
 
 async function refusal(response, retryAfter) {

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.builders.free_ports import free_tcp_port
 
 PROGRAM = shutil.which("redis-server")
-START_SECONDS = 10.0
+START_SECONDS = 20.0
 
 
 def missing() -> str:
@@ -24,16 +24,20 @@ class RedisServer:
     """One redis-server; `start`, and `kill` at the end.
 
     Args:
-        folder: for its files.
-        keeps: writes each command to disk before it answers, and has it after a restart.
+        folder: for its files and its log; it is made if need be.
+        keeps: it has an append-only file, and so its data after a restart.
         password: that clients must give; "": none.
+        fsync: when the file is written to the disk: "always", before each answer, or "everysec".
     """
 
-    def __init__(self, folder: Path, *, keeps: bool = False, password: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, keeps: bool = False, password: str = "", fsync: str = "always"
+    ) -> None:
         self.port = free_tcp_port()
         self._folder = folder
         self._keeps = keeps
         self._password = password
+        self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,29 +45,41 @@ class RedisServer:
         user = f":{self._password}@" if self._password else ""
         return f"redis://{user}127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers. Raises RuntimeError: it does not."""
         assert PROGRAM is not None
+        self._folder.mkdir(parents=True, exist_ok=True)
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "dir": str(self._folder),
             "save": "",
             "appendonly": "yes" if self._keeps else "no",
-            "appendfsync": "always",
+            "appendfsync": self._fsync,
+            "loglevel": "warning",
             "enable-debug-command": "local",
         }
         if self._password:
             options["requirepass"] = self._password
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._process = subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.DEVNULL)
+        log_path = self._folder / "redis.log"
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen([PROGRAM, *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
-            assert time.monotonic() < deadline and self._process.poll() is None, "redis-server does not start"
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.kill()
+                raise RuntimeError(f"redis-server does not start; its log: {log_path}")
             time.sleep(0.02)
 
     def answers(self) -> bool:
-        """Whether it answers now."""
+        """Whether it has read its data and answers now."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")

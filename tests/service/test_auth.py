@@ -42,6 +42,27 @@ def test_a_foreign_origin_is_refused_unless_allowed() -> None:
     Auth(Server()).grants(headers(origin="http://127.0.0.1:8080"))
 
 
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_page_that_may_use_this_server_is_known_by_its_origin(key: str | None) -> None:
+    auth = Auth(
+        Server(api_key=key, origins=("https://friend.example",), public_url="https://us.example/live")
+    )
+    for origin in ("https://friend.example", "https://us.example", "http://127.0.0.1:8080"):
+        assert auth.page_origin(headers(origin=origin)) == origin
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:8081", ""):
+        assert auth.page_origin(headers(origin=origin)) == ""
+    assert auth.page_origin(headers()) == ""
+    behind = headers(origin="https://name.example") | {"sec-fetch-site": "same-origin"}
+    assert auth.page_origin(behind) == "https://name.example", "a proxy has replaced the Host"
+    assert Auth(Server(origins=("*",))).page_origin(headers(origin="https://any.example"))
+
+
+def test_an_open_server_takes_a_page_that_another_node_has_checked_under_its_own_names_alone() -> None:
+    Auth(Server()).check_origin(headers(origin="null"), was_sent_here=True)
+    with pytest.raises(Forbidden, match=r"evil\.example"):
+        Auth(Server()).check_origin({"host": "evil.example:8080", "origin": "null"}, was_sent_here=True)
+
+
 def test_with_a_key_a_valid_token_is_required() -> None:
     for fields in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic " + KEY}):
         with pytest.raises(Unauthorized):

@@ -24,7 +24,8 @@ async def test_a_session_lives_where_its_publisher_is(
         assert (there.id, there.node, there.advertise) == (session.id, one.address, one.address)
         assert there.shared is not None
         assert await one.part.sessions.open("talk") is None
-        assert one.part.sessions.is_live_here(session.id) and not two.part.sessions.is_live_here(session.id)
+        for address in (session.id, "talk"):
+            assert one.part.sessions.is_live_here(address) and not two.part.sessions.is_live_here(address)
         nowhere = await two.part.sessions.locate("nothing")
         assert (nowhere.id, nowhere.shared) == ("nothing", None)
         with pytest.raises(NotFound):

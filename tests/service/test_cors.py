@@ -6,7 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from streamsvc.service.cors import Cors, send_here
 from tests.builders.service import open_session, serving
 
 PAGE = "https://app.example"
@@ -91,3 +94,32 @@ async def test_a_failure_of_ours_can_be_read_too(tmp_path: Path, monkeypatch: py
         failed = await client.get("/v1/capacity", headers={"Origin": PAGE})
         assert (failed.status_code, allowed(failed)) == (500, PAGE)
         assert "content-security-policy" in failed.headers
+
+
+@pytest.mark.parametrize("origins", [(), ("https://other.example",)])
+@pytest.mark.parametrize("method", ["OPTIONS", "POST"])
+async def test_a_page_that_another_node_has_sent_here_reads_the_answer(
+    origins: tuple[str, ...], method: str
+) -> None:
+    """Its browser tells the origin "null" where the page is of neither node."""
+
+    async def answer(origin: str, sent_from: str) -> httpx.Response:
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            await Response(status_code=204)(scope, receive, send)
+
+        async def with_ticket(scope: Scope, receive: Receive, send: Send) -> None:
+            send_here(scope, sent_from)
+            await Cors(application, origins)(scope, receive, send)
+
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(with_ticket), base_url="http://a"
+        ) as client:
+            return await client.request(method, "/whip/talk", headers={"Origin": origin, **PREFLIGHT})
+
+    for origin in (PAGE, "null"):
+        read = await answer(origin, PAGE)
+        assert (allowed(read), read.headers["vary"]) == (origin, "Origin")
+        assert "Location" in read.headers["access-control-expose-headers"]
+        assert ("access-control-allow-methods" in read.headers) is (method == "OPTIONS")
+        assert allowed(await answer(origin, "")) is None, "it was no page that was sent here"
+    assert allowed(await answer("https://evil.example", PAGE)) is None

@@ -51,6 +51,12 @@ def test_a_ticket_publishes_and_does_nothing_else() -> None:
     assert code_of(OURS.shown, OURS.ticket("/whip/talk", GRANTS), "/whip/other") == "bad_ticket"
 
 
+def test_a_ticket_tells_which_page_it_is_for() -> None:
+    of_page = OURS.ticket("/whip/talk", GRANTS, "https://app.example")
+    assert OURS.shown(of_page, "/whip/talk").origin == "https://app.example"
+    assert OURS.shown(OURS.ticket("/whip/talk", GRANTS), "/whip/talk").origin == ""
+
+
 def test_tickets_have_different_ids() -> None:
     one, other = (OURS.shown(OURS.ticket("/whip", GRANTS), "/whip").id for _ in range(2))
     assert one != other

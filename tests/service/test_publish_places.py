@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,18 +13,30 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
+from playwright.async_api import expect
+from starlette.responses import HTMLResponse
 
+from streamsvc.ingest.peer import Peer as WebRtcPeer
 from streamsvc.service.media_input import State
 from streamsvc.service.publish_places import LivesElsewhere
+from tests.builders.browser import CHROMIUM
 from tests.builders.cluster import until
 from tests.builders.fake_service import Peer
-from tests.builders.nodes import node, pair, published, silent_node
+from tests.builders.http_server import listening
+from tests.builders.nodes import Node, eventually, node, pair, published, silent_node
+from tests.builders.publishing_page import publishing_page
 from tests.builders.redis_server import RedisServer
 from tests.builders.service import error_of
+from tests.builders.session import Sender, sends
 from tests.builders.spoken import KEY
 
 SDP = {"Content-Type": "application/sdp"}
 OWNER = {"Authorization": f"Bearer {KEY}"}
+LIVE = re.compile("^Live")  # "; captions are late: this machine is busy" may follow
+in_chromium = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"
+)
 
 
 async def test_a_publisher_follows_to_the_node_that_its_session_lives_on_without_its_token(
@@ -113,6 +127,19 @@ async def test_a_full_node_sends_publishers_to_a_free_one_and_nobody_is_sent_twi
         assert error_of(nowhere) == (503, "capacity")
 
 
+async def test_a_session_that_waits_at_a_full_node_is_sought_nowhere_else(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    full = {"limits": {"sessions": 1}, "budget": {"admission": False}}
+    async with pair(redis_server, tmp_path, **full) as (one, two):
+        made = await two.client.post("/v1/sessions", json={"name": "talk"})
+        await published(two, "first")
+        await until(lambda: one.part.node.name in two.part.node.nodes)
+        for address in ("talk", made.json()["id"]):
+            refused = await two.client.post(f"/whip/{address}", content="good", headers=SDP)
+            assert error_of(refused) == (503, "capacity")
+
+
 async def test_a_session_without_a_name_finds_room_too(
     redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
 ) -> None:
@@ -175,3 +202,168 @@ async def test_while_redis_is_away_a_publisher_is_taken_where_it_asks(
         redis_server.kill()
         answer = await one.client.post("/whip/talk", content="good", headers=SDP)
         assert answer.status_code == 201, answer.text
+
+
+# --- browsers -----------------------------------------------------------------------------------------------
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+async def test_a_ticket_lets_the_page_that_was_sent_publish_and_no_other(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], key: str | None
+) -> None:
+    own = {"server": {"api_key": key}}
+    async with (
+        node(redis_server, tmp_path, "one", **own) as one,
+        node(redis_server, tmp_path, "two", **own) as two,
+    ):
+        await published(one)
+        await eventually(two, "talk")
+        mine = SDP | OWNER | {"Origin": two.address}
+        location = (await two.client.post("/whip/talk", content="good", headers=mine)).headers["location"]
+
+        async def answered(method: str, origin: str, address: str = location) -> tuple[int, str | None]:
+            headers = {"Origin": origin} | (PREFLIGHT if method == "OPTIONS" else SDP)
+            content = "good" if method == "POST" else ""
+            answer = await one.client.request(method, address, content=content, headers=headers)
+            return answer.status_code, answer.headers.get("access-control-allow-origin")
+
+        refused = 204 if key else 403  # without a key a foreign origin reaches no door
+        forged, bare = location[:-3] + "aaa", location.partition("?")[0]
+        for address in (forged, bare, location.replace("/whip/talk?", "/whip/other?")):
+            assert await answered("OPTIONS", two.address, address) == (refused, None)
+        assert await answered("OPTIONS", "https://evil.example") == (refused, None)
+        for origin in (two.address, "null", two.address):
+            assert await answered("OPTIONS", origin) == (204, origin), "a preflight uses no ticket up"
+        (await one.session("talk")).media.publisher_state(peers[0], "closed", "unpublished")
+        assert await answered("POST", two.address) == (201, two.address)
+        assert await answered("POST", two.address) == (401, two.address), "and may read why"
+
+
+async def test_a_page_that_may_not_read_an_answer_has_no_ticket(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    """Its token is right, so it is sent on; its browser stops there, and the other node does not know it."""
+    own = {"server": {"api_key": KEY}}
+    async with pair(redis_server, tmp_path, **own) as (one, two):
+        await published(one)
+        await eventually(two, "talk")
+        foreign = "https://evil.example"
+        sent = await two.client.post("/whip/talk", content="good", headers=SDP | OWNER | {"Origin": foreign})
+        assert (sent.status_code, sent.headers.get("access-control-allow-origin")) == (307, None)
+        path = sent.headers["location"].removeprefix(one.address)
+        for origin in (foreign, "null"):
+            preflight = await one.client.options(path, headers={"Origin": origin} | PREFLIGHT)
+            assert "access-control-allow-origin" not in preflight.headers
+
+
+async def test_pages_may_connect_to_the_other_nodes(redis_server: RedisServer, tmp_path: Path) -> None:
+    below = {"cluster": {"advertise": "https://captions.example/node/2"}}
+    odd = {"cluster": {"advertise": "http://[::1]:8080"}}  # no source of a policy
+    async with (
+        silent_node(redis_server, tmp_path, "one") as one,
+        silent_node(redis_server, tmp_path, "two", **below) as two,
+        silent_node(redis_server, tmp_path, "three", **odd) as three,
+    ):
+        nodes = [one, two, three]
+        await until(lambda: all(len(at.part.node.nodes) == 3 for at in nodes))
+        assert one.part.publishing.origins() == ["https://captions.example"]
+        assert two.part.publishing.origins() == [one.address]
+        page = await one.client.get("/")
+        policy = page.headers["content-security-policy"]
+        assert "; connect-src 'self' ws: wss: https://captions.example; " in policy
+
+
+async def fill(at: Node) -> None:
+    """Have one live session at a node, as the peer of a publisher would."""
+    async with at.service.publications.session_for("other") as session:
+        session.media.attach(Sender())
+    sends(session)
+
+
+@pytest.mark.browser
+@in_chromium
+async def test_the_page_of_a_full_node_publishes_at_another_origin_without_its_token(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    full = {"server": {"api_key": KEY}, "limits": {"sessions": 1}, "budget": {"admission": False}}
+    async with (
+        node(redis_server, tmp_path, "one", **full) as one,
+        node(redis_server, tmp_path, "two", **full) as two,
+        # The list of sessions before there is a token; the list's picture of a session without any.
+        publishing_page(("status of 401", "status of 404")) as (page, asked),
+    ):
+        await fill(one)
+        await until(lambda: "two" in one.part.node.nodes)
+        await page.goto(one.address)
+        await page.get_by_text("Access token", exact=True).click()
+        await page.fill("#token", KEY)
+        await page.click("#start")
+        await expect(page.locator("#status-text")).to_have_text(LIVE, timeout=30_000)
+        await expect(page.locator("#transcript li").first).to_be_visible(timeout=30_000)  # by way of Redis
+        (session,) = two.service.sessions.live
+        assert page.url == f"{one.address}/#session={session.id}"
+        assert isinstance(session.media.publisher, WebRtcPeer)
+        assert set(session.media.tracks) == {"audio", "video"}
+        await page.click("#stop")
+        await expect(page.locator("#status-text")).to_have_text("Ended", timeout=30_000)
+        await until(lambda: session.state is State.ENDED)
+    sent = [(each.method, each.origin, each.status, each.has_token, each.page) for each in asked]
+    assert sent[:2] == [
+        ("POST", one.address, 307, True, one.address),
+        ("POST", two.address, 201, False, one.address),
+    ]
+    # What follows goes to the node that the page is of, which passes it on: no other origin has the token.
+    assert sent[-1] == ("DELETE", one.address, 200, True, one.address)
+    assert [each for each in asked if each.has_token and each.origin != one.address] == []
+
+
+ELSEWHERE = """
+async ([service, token]) => {
+  const { Publication } = await import(`${service}/web/whip.js`);
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
+  const states = [];
+  const onState = ({ state }) => states.push(state);
+  const publication = new Publication(stream, { session: "talk", token, onState });
+  Object.assign(window, { publication, states });
+  await publication.start();
+}
+"""
+
+
+@pytest.mark.browser
+@in_chromium
+async def test_a_page_of_a_third_origin_publishes_where_its_session_lives(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """After the redirect its browser tells the origin "null"; the ticket holds the true one."""
+    html = HTMLResponse("<!doctype html><link rel=icon href=data:,><title>elsewhere</title>")
+    pages = uvicorn.Config(html, lifespan="off", log_config=None, access_log=False)
+    async with contextlib.AsyncExitStack() as stack:
+        elsewhere = f"http://localhost:{await stack.enter_async_context(listening(pages))}"
+        listed = {"server": {"api_key": KEY, "origins": [elsewhere]}}
+        one = await stack.enter_async_context(node(redis_server, tmp_path, "one", **listed))
+        two = await stack.enter_async_context(node(redis_server, tmp_path, "two", **listed))
+        page, asked = await stack.enter_async_context(publishing_page())
+        await one.client.post("/v1/sessions", json={"name": "talk"}, headers=OWNER)
+        session = await one.session("talk")
+        await session.log.flush()
+        await until(lambda: "one" in two.part.node.nodes)
+        await page.goto(elsewhere)
+        await page.evaluate(ELSEWHERE, [two.address, KEY])
+        await page.wait_for_function("states.includes('live')", timeout=30_000)
+        await until(lambda: session.state is State.LIVE)
+        await page.evaluate("publication._trickle(publication._pc, [], true)")
+        await page.evaluate("publication.stop()")
+        await until(lambda: session.media.publisher is None)
+    sent = [(each.method, each.origin, each.status, each.has_token, each.page) for each in asked]
+    assert sent[:2] == [
+        ("POST", two.address, 307, True, elsewhere),
+        ("POST", one.address, 201, False, "null"),
+    ]
+    assert set(sent[2:]) == {
+        ("PATCH", two.address, 204, True, elsewhere),
+        ("DELETE", two.address, 200, True, elsewhere),
+    }

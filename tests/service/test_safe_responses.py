@@ -21,6 +21,7 @@ from streamsvc.core.config import Server
 from streamsvc.core.errors import NotFound, Unauthorized
 from streamsvc.service import app, http_server
 from streamsvc.service.auth import Auth
+from streamsvc.service.cors import send_here
 from streamsvc.service.safe_responses import SafeResponses
 from streamsvc.service.service import Service
 from tests.builders.service import serving
@@ -29,7 +30,11 @@ CANARY = "a text that nobody may see"
 
 
 async def sent(
-    parts: list[Message], fault: Exception | None = None, headers: dict[str, str] | None = None
+    parts: list[Message],
+    fault: Exception | None = None,
+    headers: dict[str, str] | None = None,
+    nodes: tuple[str, ...] = (),
+    sent_from: str = "",
 ) -> list[Message]:
     """What a client is sent where the application sends `parts`, and then raises `fault`."""
     messages: list[Message] = []
@@ -49,7 +54,8 @@ async def sent(
     asked = {"host": "127.0.0.1"} | (headers or {})
     raw = [(name.encode(), value.encode()) for name, value in asked.items()]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": raw}
-    await SafeResponses(application, Auth(Server()))(scope, receive, send)
+    send_here(scope, sent_from)
+    await SafeResponses(application, Auth(Server()), lambda: nodes)(scope, receive, send)
     return messages
 
 
@@ -80,6 +86,23 @@ async def test_a_foreign_origin_reaches_no_handler() -> None:
     first, second = await sent([start(), body()], headers={"origin": "http://evil.example"})
     assert first["status"] == 403
     assert b"error" in second["body"]
+
+
+async def test_a_page_sent_here_by_another_node_reaches_its_handler_and_no_other_page_does() -> None:
+    page = "http://127.0.0.1:8081"
+    for origin, status in ((page, 200), ("null", 200), ("http://evil.example", 403)):
+        first, _ = await sent([start(), body()], headers={"origin": origin}, sent_from=page)
+        assert first["status"] == status, origin
+    first, _ = await sent([start(), body()], headers={"origin": "null"})
+    assert first["status"] == 403
+
+
+async def test_our_pages_may_connect_to_other_nodes_and_other_answers_name_none() -> None:
+    nodes = ("http://10.0.0.5:8080", "https://two.example")
+    for kind, more in (("text/html; charset=utf-8", f" {' '.join(nodes)}"), ("application/json", "")):
+        first, _ = await sent([start(content_type=kind), body()], nodes=nodes)
+        policy = headers_of(first)["content-security-policy"]
+        assert f"; connect-src 'self' ws: wss:{more}; " in policy, kind
 
 
 async def test_a_plain_text_about_an_error_becomes_the_error_body() -> None:
