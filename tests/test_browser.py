@@ -13,18 +13,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from websockets.sync.client import connect
 
-from tests.builders.browser import CHROMIUM, FLAGS, serious
+from tests.builders.browser import CHROMIUM, FLAGS, serious, sound_file
 
 pytestmark = [
     pytest.mark.browser,
@@ -81,19 +79,6 @@ def picture_file(source: Path, target: Path) -> None:
                 break
             out.mux(stream.encode(frame.reformat(640, 360, "yuvj420p")))
         out.mux(stream.encode(None))
-
-
-def sound_file(source: Path, target: Path) -> None:
-    """Write speech as WAV, 48 kHz, 16 bit, mono, which Chromium's fake microphone loops."""
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=48_000)
-    with av.open(str(source)) as recording, wave.open(str(target), "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(48_000)
-        for frame in [*recording.decode(audio=0), None]:
-            for part in resampler.resample(frame):
-                out.writeframes(np.ascontiguousarray(part.to_ndarray()).tobytes())
-        out.writeframes(bytes(2 * 48_000))  # a second of silence between rounds
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ async def answer(
         ice_servers: those of the settings, with what is known of them; None: nothing is known yet.
 
     Raises:
-        InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`. CapacityError: no port is free.
+        InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`. CapacityError: no port is free, or there
+            was no time to answer.
     """
     peer = Peer(read_offer(offer, limits), settings, limits, sink)
     try:
@@ -81,7 +82,7 @@ async def answer(
         raise
     except TimeoutError:
         await peer.close()
-        raise InvalidRequest("the SDP could not be answered in time", code="malformed_sdp") from None
+        raise CapacityError("the offer could not be answered in time", code="answer_late") from None
     except Exception as error:  # aiortc raises many classes for an offer it cannot answer
         await peer.close()
         raise InvalidRequest(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
@@ -35,6 +38,19 @@ def serious(page: Page) -> list[str]:
 
 Open = Callable[..., Page]
 CAPTURE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+def sound_file(source: Path, target: Path) -> None:
+    """Write speech as WAV, 48 kHz, 16 bit, mono, which Chromium's fake microphone loops."""
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=48_000)
+    with av.open(str(source)) as recording, wave.open(str(target), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(48_000)
+        for frame in [*recording.decode(audio=0), None]:
+            for part in resampler.resample(frame):
+                out.writeframes(np.ascontiguousarray(part.to_ndarray()).tobytes())
+        out.writeframes(bytes(2 * 48_000))  # a second of silence between rounds
 
 
 @contextlib.contextmanager

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.async_api import ConsoleMessage, Page, Response, async_playwright
 
-from tests.builders.browser import CAPTURE, CHROMIUM, FLAGS
+from tests.builders.browser import CAPTURE, CHROMIUM, FLAGS, sound_file
+from tests.fakes.rtmp_publisher import SPEECH
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ class Exchange:
 
 
 @contextlib.asynccontextmanager
-async def publishing_page(allowed: tuple[str, ...] = ()) -> AsyncIterator[tuple[Page, list[Exchange]]]:
+async def publishing_page(
+    folder: Path, allowed: tuple[str, ...] = ()
+) -> AsyncIterator[tuple[Page, list[Exchange]]]:
     """A page with a camera and a microphone, and what it has asked of WHIP doors, once the context has ended.
 
-    Fails on console errors but those that hold a part of `allowed`.
+    Fails on console errors but those that hold a part of `allowed`. `folder`: for what the microphone hears,
+    speech: Chromium takes its own beeps for noise, and removes them, now and then.
     """
     asked: list[Exchange] = []
     faults: list[str] = []
@@ -61,8 +66,10 @@ async def publishing_page(allowed: tuple[str, ...] = ()) -> AsyncIterator[tuple[
         if message.type == "error" and not any(part in message.text for part in allowed):
             faults.append(message.text)
 
+    sound_file(SPEECH, folder / "microphone.wav")
+    flags = [*FLAGS, *CAPTURE, f"--use-file-for-fake-audio-capture={folder / 'microphone.wav'}"]
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, *CAPTURE])
+        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         try:
             page = await browser.new_page()
             page.on("response", answered)

@@ -18,7 +18,7 @@ from load_tests.rtp_media import Form, Recording, recording
 from load_tests.rtp_sender import Publisher
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
-from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
+from streamsvc.core.errors import CapacityError, InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.peer import FrameSink, Peer, answer
 from streamsvc.ingest.sdp import read_offer
@@ -187,7 +187,7 @@ async def test_an_answer_that_takes_too_long_is_given_up(monkeypatch: pytest.Mon
     monkeypatch.setattr(Peer, "close", closing)
     sink = FrameSink("s", 0.0, lambda frame: None, lambda *state: None)
     offer = (FIXTURES / "obs.sdp").read_text()
-    with pytest.raises(InvalidRequest, match="in time"):
+    with pytest.raises(CapacityError, match="in time"):
         async with asyncio.timeout(20):
             await answer(offer, Ingest(), Limits(sdp_seconds=0.1), sink)
     assert len(closed) == 1

@@ -293,7 +293,7 @@ async def test_the_page_of_a_full_node_publishes_at_another_origin_without_its_t
         node(redis_server, tmp_path, "one", **full) as one,
         node(redis_server, tmp_path, "two", **full) as two,
         # The list of sessions before there is a token; the list's picture of a session without any.
-        publishing_page(("status of 401", "status of 404")) as (page, asked),
+        publishing_page(tmp_path, ("status of 401", "status of 404")) as (page, asked),
     ):
         await fill(one)
         await until(lambda: "two" in one.part.node.nodes)
@@ -346,7 +346,7 @@ async def test_a_page_of_a_third_origin_publishes_where_its_session_lives(
         listed = {"server": {"api_key": KEY, "origins": [elsewhere]}}
         one = await stack.enter_async_context(node(redis_server, tmp_path, "one", **listed))
         two = await stack.enter_async_context(node(redis_server, tmp_path, "two", **listed))
-        page, asked = await stack.enter_async_context(publishing_page())
+        page, asked = await stack.enter_async_context(publishing_page(tmp_path))
         await one.client.post("/v1/sessions", json={"name": "talk"}, headers=OWNER)
         session = await one.session("talk")
         await session.log.flush()
