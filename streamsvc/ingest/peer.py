@@ -70,8 +70,8 @@ async def answer(
         ice_servers: those of the settings, with what is known of them; None: nothing is known yet.
 
     Raises:
-        InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`. CapacityError: no port is free, or there
-            was no time to answer.
+        InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`. CapacityError: no port is free, or
+            there was no time to answer.
     """
     peer = Peer(read_offer(offer, limits), settings, limits, sink)
     try:
