@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from streamsvc.core.types import Grants
@@ -40,6 +41,26 @@ async def test_a_signature_grants_what_the_client_of_the_other_node_has(
         done = await one.client.patch(PATH, content=BODY, headers=JSON | signed("PATCH", publisher, BODY))
         assert done.status_code == 200, done.text
         assert list(session.speech.options.vocabulary) == ["Ada"]
+
+
+async def test_a_token_that_has_ended_since_opens_nothing_by_what_another_node_has_signed(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with silent_node(redis_server, tmp_path, "one", **KEYED) as one:
+        session = await published(one)
+        publisher = replace(READER, may=frozenset({"publish"}))
+        expired = replace(publisher, holder="mnopqrstuvwx", expires=1.0)
+        one.service.auth.revoked.add(publisher.holder, 60.0, by_owner=True)
+        for grants, why in ((publisher, "token_revoked"), (expired, "token_expired")):
+            headers = JSON | signed("PATCH", grants, BODY)
+            refused = await one.client.patch(PATH, content=BODY, headers=headers)
+            assert error_of(refused) == (401, why)
+            ticket = one.part.signature.ticket("/whip/other", grants)
+            door = f"/whip/other?ticket={ticket}"
+            sdp = {"Content-Type": "application/sdp"}
+            assert error_of(await one.client.post(door, content="good", headers=sdp)) == (401, why)
+        assert list(session.speech.options.vocabulary) == []
+        assert len(peers) == 1
 
 
 async def test_what_no_node_has_signed_opens_nothing(
