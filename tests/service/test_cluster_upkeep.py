@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from streamsvc.service import cluster_upkeep, takeover
+from streamsvc.service.media_input import State
+from streamsvc.service.session import Session
 from streamsvc.service.stored_sessions import StoredSessions
 from tests.builders.cluster import until
 from tests.builders.fake_service import Peer, kept
-from tests.builders.nodes import eventually, pair, published, silent_node
+from tests.builders.nodes import Node, eventually, node, pair, published, silent_node
 from tests.builders.redis_server import RedisServer
 from tests.builders.service import error_of
 from tests.builders.session import sends
@@ -91,6 +96,54 @@ def _copied(folder: Path, to: Path) -> None:
     to.mkdir(parents=True)
     for file in folder.iterdir():
         (to / file.name).write_bytes(file.read_bytes())
+
+
+async def stalled_long_ago(one: Node, two: Node) -> Session:
+    """A live session of the first node, which has not renewed its lease for long."""
+    session = await published(one)
+    one.cut_off()
+    redis, now = two.part.node.redis, await two.part.node.registry.now()
+    await redis.run("DEL", redis.of(session.id, "owner"))
+    await redis.run("HSET", redis.of(session.id, "meta"), "renewed", now - 100_000)
+    return session
+
+
+async def test_after_an_outage_of_redis_the_sessions_of_others_have_time_to_be_told_of(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_upkeep, "LOST_SECONDS", 3600.0)  # this test looks itself
+    async with pair(redis_server, tmp_path) as (one, two):
+        session = await stalled_long_ago(one, two)
+        upkeep, node = two.part.upkeep, two.part.node
+        node.contact.lost()
+        await upkeep.close_lost()
+        assert (await eventually(two, session.id)).stalled, "this node does not know yet who lives"
+        node.contact.found()
+        node.registry.back = await node.registry.now()
+        await upkeep.close_lost()
+        assert (await eventually(two, session.id)).stalled, "its node could not renew the lease"
+        node.registry.back = 0
+        await upkeep.close_lost()
+        assert (await eventually(two, session.id)).ended
+
+
+async def test_a_session_of_a_node_that_has_lost_redis_alone_is_not_closed(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_upkeep, "LOST_SECONDS", 3600.0)
+    monkeypatch.setattr(takeover, "_PROBE_SECONDS", 30.0)
+    async with node(redis_server, tmp_path, "one") as one, silent_node(redis_server, tmp_path, "two") as two:
+        session = await stalled_long_ago(one, two)
+        await until(lambda: "one" not in two.part.node.nodes)
+        await two.part.upkeep.close_lost()
+        assert (await eventually(two, session.id)).stalled
+        for name in ("run", "scripts", "pipeline"):
+            delattr(one.part.node.redis, name)  # it reaches Redis again
+        async with asyncio.timeout(10):
+            while (await eventually(two, session.id)).owner is None:  # noqa: ASYNC110 - in Redis
+                await asyncio.sleep(0.02)
+        assert session.state is State.LIVE
+        assert one.service.sessions.by_id[session.id] is session
 
 
 async def test_nothing_is_looked_for_where_nothing_is_stored(

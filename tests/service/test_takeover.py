@@ -110,6 +110,19 @@ async def test_a_node_that_answers_keeps_its_session(
         assert two.service.sessions.by_id == {}
 
 
+async def test_a_node_is_asked_where_it_is_not_known_who_lives(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "_PROBE_SECONDS", 30.0)
+    async with node(redis_server, tmp_path, "one") as one, silent_node(redis_server, tmp_path, "two") as two:
+        session = await published(one)
+        await until(lambda: "one" in two.part.node.nodes)
+        shared = await eventually(two, session.id)
+        assert await two.part.takeover.life_of(shared) is Life.DEAD, "another process of that name"
+        two.part.node.contact.lost()  # what is known of the nodes is of before an outage
+        assert await two.part.takeover.life_of(shared) is Life.ALIVE
+
+
 async def test_a_node_that_comes_back_gives_its_session_up(
     redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
 ) -> None:
