@@ -68,6 +68,18 @@ async def test_a_node_that_died_joins_again_under_its_name(redis_server: RedisSe
         assert node.nodes["one"].instance != dead.record().instance
 
 
+async def test_a_record_that_is_none_ends_no_heartbeat(redis_server: RedisServer) -> None:
+    async with node_of(redis_server) as node:
+        key, seen = node.redis.key("nodes"), set[bytes]()
+        await node.redis.run("HSET", key, "other", "no record")
+        async with asyncio.timeout(10):
+            while len(seen) < 4:
+                found = await node.redis.run("HGET", key, "one")
+                seen |= {found} if isinstance(found, bytes) else set()
+                await asyncio.sleep(0.02)
+        assert node.up
+
+
 async def test_a_lease_outlives_heartbeats_and_not_the_node(redis_server: RedisServer) -> None:
     async with node_of(redis_server, "two") as two:
         async with node_of(redis_server, lease_seconds=1.5) as node:
