@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamsvc.cluster.contact import CopyTools
 from streamsvc.cluster.live_rows import WAITING, LiveRows
 from streamsvc.cluster.node import ClusterNode

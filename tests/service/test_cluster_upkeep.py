@@ -154,3 +154,51 @@ async def test_nothing_is_looked_for_where_nothing_is_stored(
         await one.part.upkeep.close_lost()
         assert isinstance(one.service.sessions.stored, StoredSessions)
         assert one.service.sessions.stored.by_id == {}
+
+
+async def test_revocations_that_are_over_leave_redis(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with silent_node(redis_server, tmp_path, "one") as one:
+        redis = one.part.node.redis
+        revoked = redis.key("revoked")
+        await redis.run("ZADD", revoked, 1, "long-ago")
+        one.service.auth.revoked.add("abcdefghijkl", 60.0, by_owner=True)
+        await one.part.upkeep.share_revocations()
+        assert await redis.run("ZRANGE", revoked, 0, -1) == [b"abcdefghijkl"]
+
+
+async def test_a_live_session_is_not_erased_for_what_redis_says(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with silent_node(redis_server, tmp_path, "one") as one:
+        session, node = await published(one), one.part.node
+        now = await node.registry.now()
+        await node.redis.run("ZADD", node.redis.key(cluster_upkeep.ERASED), now, session.id)
+        await one.part.upkeep.erase()
+        assert one.service.sessions.by_id[session.id] is session
+        assert session.id in kept(tmp_path / "one")
+
+
+async def test_a_disk_that_holds_more_than_redis_is_kept(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with silent_node(redis_server, tmp_path, "one") as one:
+        session = await published(one)
+        one.cut_off()
+        for number in range(3):
+            session.dispatch(cue(f"said without Redis {number}", float(number)))
+        await session.log.flush()
+        await asyncio.to_thread(_copied, tmp_path / "one" / session.id, tmp_path / "again" / session.id)
+        async with silent_node(redis_server, tmp_path, "again") as again:
+            assert session.id in again.service.sessions.stored.by_id
+        assert session.id in kept(tmp_path / "again")
+
+
+async def test_the_publisher_of_a_dead_node_has_time_to_come_back(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        session, redis = await published(one), two.part.node.redis
+        one.cut_off()
+        await redis.run("DEL", redis.of(session.id, "owner"))
+        await two.part.upkeep.close_lost()
+        assert (await eventually(two, session.id)).stalled
