@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc.service import cluster_upkeep, takeover
+from streamsvc.service.cluster_sessions import ERASED
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.stored_sessions import StoredSessions
@@ -172,7 +173,7 @@ async def test_a_live_session_is_not_erased_for_what_redis_says(
     async with silent_node(redis_server, tmp_path, "one") as one:
         session, node = await published(one), one.part.node
         now = await node.registry.now()
-        await node.redis.run("ZADD", node.redis.key(cluster_upkeep.ERASED), now, session.id)
+        await node.redis.run("ZADD", node.redis.key(ERASED), now, session.id)
         await one.part.upkeep.erase()
         assert one.service.sessions.by_id[session.id] is session
         assert session.id in kept(tmp_path / "one")
