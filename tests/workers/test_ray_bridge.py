@@ -117,7 +117,7 @@ async def test_a_cancelled_request_is_cancelled_at_its_replica(kind: str, tmp_pa
 async def test_what_is_on_its_way_when_the_parent_closes_is_cancelled(tmp_path: Path) -> None:
     models = FakeReplicas()
     async with bridged(models, tmp_path) as (parent, _):
-        parent.send("call", 1, "sleep", {"seconds": 30})
+        parent.send("call", 1, "sleep", {"seconds": 30}, seconds=60.0)
         await asyncio.sleep(0.1)
     assert models.cancelled == ["sleep"]
 
