@@ -204,11 +204,11 @@ class ClusterNode:
         await self.registry.look_at_redis()
         if not self.contact.up or clock.now() - began > self.settings.write_seconds:
             self.registry.back = await self.registry.now()  # others may have shown events without Redis
+        await self._renew()  # first: of a node that is listed a lease that has run out is a dead process's
         if await self.registry.join(self.record()) == self._taken:
             self._taken = not self._taken
             if self._taken:
                 log.error("another node has this one's name: it is not listed", node=self.name)
-        await self._renew()
         if clock.now() - self._looked_at >= len(self.nodes) / NODES_A_SECOND:
             await self._look()
         self.contact.found()

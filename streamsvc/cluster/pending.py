@@ -6,11 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from streamsvc.cluster.shared_log import Question
+from streamsvc.cluster.shared_log import QUESTIONS, Question
 from streamsvc.core import metrics
 
 FRAMES = 16  # thumbnails that wait; the oldest are dropped
-QUESTIONS = 500  # kept, as the session's own store keeps them; the oldest are dropped
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from streamsvc.core.cluster_config import Cluster
 
 SHORTEST_KEPT = 60.0  # seconds that Redis keeps a session at least, whatever the retention
 FORGOTTEN = 3600.0  # seconds after which a node that is gone is forgotten
-_PARTS = ("meta", "log", "followed", "frames", "frame_times", "questions")  # of a session, in RENEW's order
+# Of a session, in RENEW's order.
+_PARTS = ("meta", "log", "followed", "frames", "frame_times", "questions", "question_names")
 
 
 @dataclass(frozen=True, slots=True)

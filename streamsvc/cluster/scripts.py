@@ -137,6 +137,20 @@ return {{{OK}, 0, 0}}
 """
 )
 
+# KEYS owner, fence, questions, their names in order; ARGV as _HELD's, most questions, name, value.
+QUESTION = Script(
+    _HELD
+    + f"""
+if redis.call('HSET', KEYS[3], ARGV[6], ARGV[7]) == 1 then redis.call('RPUSH', KEYS[4], ARGV[6]) end
+while redis.call('LLEN', KEYS[4]) > tonumber(ARGV[5]) do
+  redis.call('HDEL', KEYS[3], redis.call('LPOP', KEYS[4]))
+end
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('PEXPIRE', KEYS[4], ARGV[4])
+return {{{OK}, 0, 0}}
+"""
+)
+
 # KEYS owner; ARGV owner.
 RELEASE = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end

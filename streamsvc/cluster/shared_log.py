@@ -15,7 +15,11 @@ from streamsvc.cluster.registry import Registry
 
 LIVE_ROWS = 256  # ephemeral events that Redis keeps of a session, for nodes that are a moment behind
 FOLLOWED_SECONDS = 5.0  # that a session counts as followed after it was told
-PARTS = ("owner", "fence", "log", "live", "meta", "frames", "frame_times", "questions", "followed")
+QUESTIONS = 500  # kept of a session, as its own store keeps them; the oldest are dropped
+PARTS = (
+    *("owner", "fence", "log", "live", "meta", "followed"),
+    *("frames", "frame_times", "questions", "question_names"),
+)
 Question = tuple[
     str, str, str, str | None, str
 ]  # id, audience, asker, reader, text: see events' StoredQuestion
@@ -77,11 +81,12 @@ class SharedLog:
         return scripts.FACTS, self._keys(claim, "meta"), [*self._registry.held(claim), *pairs]
 
     def question(self, claim: Claim, asked: Question) -> Call:
-        """Keep a question, before its answer is appended."""
+        """Keep a question, before its answer is appended; of too many the oldest are dropped."""
         identity, audience, asker, reader, body = asked
         name = f"{identity}\0{audience}"
         value = "\0".join((asker, _told(reader), body))
-        return scripts.FACTS, self._keys(claim, "questions"), [*self._registry.held(claim), name, value]
+        arguments = [*self._registry.held(claim), QUESTIONS, name, value]
+        return scripts.QUESTION, self._keys(claim, "questions", "question_names"), arguments
 
     def _keys(self, claim: Claim, *parts: str) -> list[str]:
         return [self._redis.of(claim.session, part) for part in ("owner", "fence", *parts)]

@@ -16,7 +16,7 @@ from streamsvc.service.cluster_sessions import ERASED
 from streamsvc.service.revocations import Revocations
 from streamsvc.service.sessions import Sessions
 from streamsvc.service.shared_directory import started
-from streamsvc.service.takeover import Takeover
+from streamsvc.service.takeover import Life, Takeover
 
 log = structlog.get_logger()
 LOST_SECONDS = 5.0  # between two looks of any node for lost sessions; with more nodes each looks less often
@@ -135,23 +135,36 @@ class ClusterUpkeep:
     async def close_lost(self) -> None:
         """Close sessions whose node has died and whose publisher has not come back in time.
 
-        Raises ClusterUnavailable.
+        Those of a node that answers stay: it has lost Redis alone, and tells of them once it is back. Raises
+        ClusterUnavailable.
         """
+        if not self._cluster.up:
+            return  # it was away: the others may not have told yet that they live
         before: int | None = None
+        lives: dict[str, Life] = {}  # of nodes, each asked once
         for _ in range(_MOST // _PAGE):
             ids = await self._cluster.log.recent(_PAGE, before)
             known = await self._cluster.log.look(ids) if ids else {}
             now = await self._cluster.registry.now()
             for shared in known.values():
-                if shared.stalled and self._is_over(shared, now):
+                if not shared.stalled or not self._is_over(shared, now):
+                    continue
+                node = shared.meta.get("node", "")
+                if node not in lives:
+                    lives[node] = await self._takeover.life_of(shared)
+                if lives[node] is not Life.ALIVE:
                     await self._takeover.close_lost(shared)
             if len(ids) < _PAGE or not known:
                 return
             before = min(_started_ms(shared) for shared in known.values())
 
     def _is_over(self, shared: SharedSession, now: int) -> bool:
-        """Whether its publisher has had its time to come back; one without a heartbeat has just begun."""
+        """Whether its publisher has had its time to come back; one without a heartbeat has just begun.
+
+        While Redis was away no node could renew a lease: the time begins when it is back.
+        """
         renewed = float(shared.meta.get("renewed") or _started_ms(shared))
+        renewed = max(renewed, self._cluster.registry.back)
         patience = self._sessions.shared.settings.ingest.resume_seconds
         return now - renewed > (patience + self._cluster.settings.lease_seconds) * 1000
 

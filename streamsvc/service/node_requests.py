@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamsvc.core.errors import StreamsvcError, TooLarge, Unauthorized
+from streamsvc.core.types import Grants
 from streamsvc.service.auth import Auth
 from streamsvc.service.cluster_part import ClusterPart
 from streamsvc.service.cors import send_here
@@ -68,6 +69,7 @@ class NodeRequests:
             target = scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or path
             target = target.removeprefix(scope.get("root_path", ""))
             asker = self._signature.asker(signed, scope["method"], f"{target}?{query}" if query else target)
+            self._check_valid(asker.grants)
             body = await _body(receive, asker.body, self._most)
             if self._connections is not None:
                 self._connections.authenticated(scope.get("client"))
@@ -92,10 +94,16 @@ class NodeRequests:
         scope[_TICKET] = True
         ticket = self._shown(scope, path)
         send_here(scope, ticket.origin)
+        self._check_valid(ticket.grants)
         redis = self._cluster.redis
         if not await redis.once(redis.key("ticket", ticket.id), ticket.seconds):
             raise Unauthorized("This ticket was used already", code="ticket_used")
         self._auth.give(scope, ticket.grants)
+
+    def _check_valid(self, grants: Grants) -> None:
+        """Raise Unauthorized where this node knows that a token has ended since another one has signed."""
+        if (over := self._auth.over(grants)) is not None:
+            raise over
 
 
 def asker_of(scope: MutableMapping[str, Any]) -> Asker | None:

@@ -125,7 +125,7 @@ class PublishPlaces:
         others = [
             node
             for name, node in self._cluster.nodes.items()
-            if name != self._cluster.name and not node.draining and node.free.get(kind, 0) > 0
+            if name != self._cluster.name and node.free.get(kind, 0) > 0  # one that drains has no room
         ]
         best = max(others, key=lambda node: node.free[kind], default=None)
         return best.advertise if best is not None else ""

@@ -68,10 +68,7 @@ class Takeover:
                 "this session was not stored, so it has ended with its node; publish again in a moment",
                 code="not_stored",
             )
-        node = shared.meta.get("node", "")
-        # One that has heartbeats and has not renewed the claim is another process: the session died with it.
-        known = node in self._cluster.nodes
-        life = Life.DEAD if known else await probe(shared.meta.get("address", ""), node)
+        life = await self.life_of(shared)
         if life is Life.ALIVE:
             raise Conflict(
                 "this session has a publisher at a node that has lost touch with the cluster; try again",
@@ -108,6 +105,15 @@ class Takeover:
             raise
         self._sessions.adopt(session)
         return session
+
+    async def life_of(self, shared: SharedSession) -> Life:
+        """What the node of a session is found to be whose lease has run out."""
+        node = shared.meta.get("node", "")
+        # One that has heartbeats and has not renewed the claim is another process: the session died with it.
+        # While Redis is away, and until this node has heard of the others again, none of that is known.
+        if self._cluster.up and node in self._cluster.nodes:
+            return Life.DEAD
+        return await probe(shared.meta.get("address", ""), node)
 
     async def close_lost(self, shared: SharedSession) -> bool:
         """Close a session whose node has died and whose publisher has not come back; whether it was ours to.

@@ -162,3 +162,25 @@ async def test_nobody_is_told_as_following_for_long(
                     before = now
             while await left() > 0:
                 pass
+
+
+async def test_an_event_that_comes_while_those_before_are_read_comes_once(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_of(redis_server) as node, node_of(redis_server, "two") as two:
+        own, got = Own(), list[Row]()
+        copy, read = copy_of(node, own), two.log.read
+        await copy.write(own.add())
+
+        async def reading(session: str, after: int, limit: int) -> list[Row]:
+            if len(own.stored) == 1:
+                await copy.write(own.add())
+            return await read(session, after, limit)
+
+        monkeypatch.setattr(two.log, "read", reading)
+        async with following(two, got):
+            await until(lambda: len(got) >= 2)
+            await asyncio.sleep(3 * followers.BLOCK_SECONDS)  # the common reading has it too
+            await copy.write(own.add())
+            await until(lambda: own.stored[-1] in got)
+        assert got == own.stored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamsvc.cluster.contact import CopyTools
 from streamsvc.cluster.live_rows import WAITING, LiveRows
 from streamsvc.cluster.node import ClusterNode
@@ -79,3 +81,22 @@ async def test_who_has_lost_the_session_sends_nothing(redis_server: RedisServer)
         assert lost == [True]
         assert await node.redis.run("XLEN", node.redis.of(SESSION, "live")) == 0
         await rows.stop()
+
+
+async def test_nothing_is_asked_of_a_redis_that_is_away(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+
+    async def write(calls: object) -> int:
+        written.append(calls)
+        return 0
+
+    async with node_of(redis_server, heartbeat_seconds=5.0) as node:
+        rows = LiveRows(tools_of(node, BackgroundTasks()), lambda: None)
+        claim = await claim_of(node)
+        monkeypatch.setattr(node.log, "write", write)
+        node.contact.lost()
+        rows.put(claim, (0, "caption.partial", None, "a"))
+        await rows.sent()
+    assert written == []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from streamsvc.cluster.node import NAME_FILE, ClusterNode, digest, node_name
+from streamsvc.cluster.records import Claim, NodeRecord
+from streamsvc.cluster.registry import Renewed
 from streamsvc.core import metrics
 from streamsvc.core.cluster_config import Cluster
 from streamsvc.core.errors import ConfigError
@@ -65,6 +68,18 @@ async def test_a_node_that_died_joins_again_under_its_name(redis_server: RedisSe
         assert node.nodes["one"].instance != dead.record().instance
 
 
+async def test_a_record_that_is_none_ends_no_heartbeat(redis_server: RedisServer) -> None:
+    async with node_of(redis_server) as node:
+        key, seen = node.redis.key("nodes"), set[bytes]()
+        await node.redis.run("HSET", key, "other", "no record")
+        async with asyncio.timeout(10):
+            while len(seen) < 4:
+                found = await node.redis.run("HGET", key, "one")
+                seen |= {found} if isinstance(found, bytes) else set()
+                await asyncio.sleep(0.02)
+        assert node.up
+
+
 async def test_a_lease_outlives_heartbeats_and_not_the_node(redis_server: RedisServer) -> None:
     async with node_of(redis_server, "two") as two:
         async with node_of(redis_server, lease_seconds=1.5) as node:
@@ -76,6 +91,30 @@ async def test_a_lease_outlives_heartbeats_and_not_the_node(redis_server: RedisS
             assert await two.registry.owner(SESSION) == (copy.claim.owner if copy.claim else None)
         assert await two.registry.owner(SESSION) is None  # given back
         assert (await two.log.look([SESSION]))[SESSION].stalled  # nobody has told its end
+
+
+async def test_a_node_that_is_listed_has_renewed_its_claims(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_of(redis_server, heartbeat_seconds=5.0) as node:
+        copy = node.copy_of(SESSION, FACTS)
+        copy.begin(Own())
+        await until(lambda: not copy.behind)
+        renewed: list[bool] = []
+        join, renew = node.registry.join, node.registry.renew
+
+        async def joining(record: NodeRecord) -> bool:
+            renewed.append(False)
+            return await join(record)
+
+        async def renewing(claims: Sequence[Claim]) -> list[Renewed]:
+            renewed.append(True)
+            return await renew(claims)
+
+        monkeypatch.setattr(node.registry, "join", joining)
+        monkeypatch.setattr(node.registry, "renew", renewing)
+        await node._beat_once()
+        assert renewed[:2] == [True, False]
 
 
 async def test_an_outage_is_seen_without_any_session_and_its_end_too(redis_server: RedisServer) -> None:

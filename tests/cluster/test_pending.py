@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.cluster.pending import FRAMES, QUESTIONS, Aside, Pending
+from streamsvc.cluster.pending import FRAMES, Aside, Pending
+from streamsvc.cluster.shared_log import QUESTIONS
 from streamsvc.core import metrics
 
 
@@ -64,3 +65,12 @@ def test_facts_and_questions_are_written_again_where_redis_has_lost_them(again: 
     assert [asked[0] for asked in taken.questions] == (
         [f"q{number}" for number in range(2, QUESTIONS + 2)] if again else []
     )
+
+
+def test_questions_that_wait_are_bounded() -> None:
+    pending = Pending({})
+    for number in range(QUESTIONS + 2):
+        pending.put_question((f"q{number}", "", "", None, "what?"))
+    assert [asked[0] for asked in pending.take().questions] == [
+        f"q{number}" for number in range(2, QUESTIONS + 2)
+    ]

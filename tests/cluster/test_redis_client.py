@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamsvc.cluster.redis_client import RedisClient, Script, items, number, text
+from streamsvc.cluster.redis_client import RedisClient, Script, items, number, text, unavailable
 from streamsvc.core.cluster_config import Cluster
 from streamsvc.core.errors import ClusterUnavailable, ConfigError
 from tests.builders.cluster import settings_of
@@ -82,6 +82,8 @@ async def test_a_redis_that_hangs_is_waited_for_a_bounded_time(redis_server: Red
             await redis.run("PING", seconds=0.1)
         with pytest.raises(ClusterUnavailable):
             await redis.scripts([(ECHO, ["k"], ["a"])], seconds=0.1)
+        with pytest.raises(ClusterUnavailable):
+            await asyncio.wait_for(redis.pipeline([("PING",)], seconds=0.1), 20)
         redis_server.go_on()
         assert await redis.run("PING") == b"PONG"
     finally:
@@ -157,3 +159,45 @@ async def test_connections_of_a_redis_that_was_restarted_are_made_anew(redis_ser
             assert await redis.run("PING") == b"PONG"
     finally:
         await redis.close()
+
+
+async def test_connections_are_bounded_and_what_needs_one_more_waits(redis_server: RedisServer) -> None:
+    redis = RedisClient(settings_of(redis_server, connections=4))
+    try:
+        assert await asyncio.gather(*(redis.run("PING") for _ in range(20))) == [b"PONG"] * 20
+        assert len(text(await redis.run("CLIENT", "LIST")).splitlines()) == 4
+    finally:
+        await redis.close()
+
+
+async def test_a_command_whose_answer_is_lost_is_not_sent_again() -> None:
+    sent: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if b"INCR" in data:
+                sent.append(data)
+                break
+            writer.write(b"+OK\r\n" * data.count(b"SETINFO"))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        redis = RedisClient(
+            Cluster.model_validate(
+                {"url": f"redis://127.0.0.1:{port}", "advertise": "http://a.example", "secret": "s" * 16}
+            )
+        )
+        try:
+            with pytest.raises(ClusterUnavailable):
+                await redis.run("INCR", "word")
+        finally:
+            await redis.close()
+    assert len(sent) == 1
+
+
+def test_of_an_error_its_class_or_a_known_code_is_told() -> None:
+    assert "(OOM)" in unavailable(ValueError("OOM command not allowed")).message
+    told = unavailable(ValueError("kettle boils")).message
+    assert "kettle" not in told
+    assert "(ValueError)" in told

@@ -156,3 +156,8 @@ async def test_a_log_may_miss_events_where_redis_was_restarted(tmp_path: Path) -
 
 def test_an_owner_is_told_as_node_and_token() -> None:
     assert str(Owner("one", 7)) == "one:7"
+
+
+async def test_a_session_is_kept_for_a_minute_at_least(redis: RedisClient, redis_server: RedisServer) -> None:
+    registry = Registry(redis, settings_of(redis_server, lease_seconds=1.0), "one", 0.0)
+    assert registry.keep_ms == 61_000

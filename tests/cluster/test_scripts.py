@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streamsvc.cluster import scripts
-from streamsvc.cluster.redis_client import Argument, RedisClient, Script, items
+from streamsvc.cluster.redis_client import Argument, RedisClient, Script, items, number
 from tests.builders.cluster import settings_of
 from tests.builders.redis_server import RedisServer
 
@@ -50,6 +50,56 @@ async def test_a_token_is_greater_than_all_before(redis: RedisClient) -> None:
     assert len(tokens) == 3
 
 
+async def left(redis: RedisClient, key: str) -> int:
+    """Milliseconds that Redis keeps a key; -1: for ever."""
+    return number(await redis.run("PTTL", key))
+
+
+async def test_a_token_is_greater_than_one_of_a_clock_that_was_ahead(redis: RedisClient) -> None:
+    await redis.run("SET", "fence", 1 << 52)
+    reply = items(await redis.script(scripts.CLAIM, ["owner", "fence", "meta"], ["one", 10_000, 60_000]))
+    assert reply[:2] == [1, b"%d" % ((1 << 52) + 1)]
+
+
+async def test_a_claim_lasts_for_its_lease_alone(redis: RedisClient) -> None:
+    await redis.script(scripts.CLAIM, ["owner", "fence", "meta"], ["one", 10_000, 60_000])
+    assert 0 < await left(redis, "owner") <= 10_000
+    assert 10_000 < await left(redis, "fence") <= 60_000
+
+
+async def test_a_claim_that_is_taken_up_again_lasts_for_its_lease_alone(redis: RedisClient) -> None:
+    await append(redis, HELD, 0, 1)
+    assert 0 < await left(redis, "owner") <= 10_000
+    assert 10_000 < await left(redis, "fence") <= 60_000
+
+
+async def test_a_renewal_prolongs_the_lease(redis: RedisClient) -> None:
+    await redis.run("SET", "owner", "one:7", "PX", 5_000)
+    await redis.script(scripts.RENEW, ["owner", "fence", "meta", "log", "followed"], [*HELD, "run"])
+    assert await left(redis, "owner") > 5_000
+
+
+async def test_all_that_is_written_runs_out(redis: RedisClient) -> None:
+    writes: list[tuple[Script, list[str], list[Argument]]] = [
+        (scripts.APPEND, ["log"], [100, 0, 1, "caption.final", "", "{"]),
+        (scripts.LIVE, ["live"], [100, "caption.partial", "", "{"]),
+        (scripts.FRAME, ["times", "frames"], [10, "1.500", b"\xff\xd8"]),
+        (scripts.FACTS, ["meta"], ["name", "lecture"]),
+        (scripts.QUESTION, ["questions", "names"], [10, "q", "what?"]),
+    ]
+    for script, keys, arguments in writes:
+        await redis.script(script, ["owner", "fence", *keys], [*HELD, *arguments])
+        assert [key for key in keys if not 0 < await left(redis, key) <= 60_000] == []
+
+
+async def test_the_oldest_questions_are_dropped(redis: RedisClient) -> None:
+    for name, asked in (("a", "1"), ("b", "1"), ("a", "2"), ("c", "1"), ("c", "1")):
+        arguments: list[Argument] = [*HELD, 2, name, asked]
+        await redis.script(scripts.QUESTION, ["owner", "fence", "questions", "names"], arguments)
+    assert items(await redis.run("HGETALL", "questions")) == [b"b", b"1", b"c", b"1"]
+    assert await redis.run("LRANGE", "names", 0, -1) == [b"b", b"c"]
+
+
 async def test_what_redis_has_is_not_appended_again(redis: RedisClient) -> None:
     assert await append(redis, HELD, 0, 1, 2) == [scripts.OK, 2, 0]
     assert await append(redis, HELD, 0, 1, 2, 3) == [scripts.OK, 3, 0]
@@ -82,6 +132,7 @@ async def test_an_audience_is_kept_as_it_was(redis: RedisClient) -> None:
         (None, "7", True),  # the lease has run out, and nobody has claimed it
         (None, None, True),  # Redis has lost all of it
         ("two:8", "8", False),
+        ("two:8", None, False),  # its token is lost
         (None, "8", False),  # somebody has claimed it since, and is dead too
         ("one:8", "8", False),  # this node, after its restart
     ],
@@ -97,13 +148,14 @@ async def test_who_has_lost_a_session_writes_nothing(
         (scripts.LIVE, ["live"], [100, "caption.partial", "", "{"]),
         (scripts.FRAME, ["times", "frames"], [10, "1.500", b"\xff\xd8"]),
         (scripts.FACTS, ["meta"], ["name", "lecture"]),
+        (scripts.QUESTION, ["questions", "names"], [10, "q", "what?"]),
         (scripts.RENEW, ["meta", "log", "followed"], ["run"]),
     ]
     for script, keys, arguments in writes:
         reply = items(await redis.script(script, ["owner", "fence", *keys], [*HELD, *arguments]))
         assert (reply[0] == scripts.OK) is held
-    there = await redis.run("EXISTS", "log", "live", "times", "frames", "meta")
-    assert there == (5 if held else 0)
+    there = await redis.run("EXISTS", "log", "live", "times", "frames", "meta", "questions", "names")
+    assert there == (7 if held else 0)
     if held:
         assert await redis.run("GET", "owner") == b"one:7"
 

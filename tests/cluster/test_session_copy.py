@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from streamsvc.cluster import session_copy
 from streamsvc.cluster.node import ClusterNode
+from streamsvc.cluster.records import Row
 from streamsvc.cluster.registry import Renewed
 from streamsvc.cluster.session_copy import SessionCopy
 from streamsvc.core import clock, metrics
@@ -375,3 +377,57 @@ async def test_redis_is_told_at_once_that_it_lacks_what_was_shown(redis_server: 
         async with asyncio.timeout(10):
             while (await node.log.meta(SESSION)).get("behind") != "1":  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+
+
+async def test_what_comes_after_a_hole_is_copied_after_what_is_missing(redis_server: RedisServer) -> None:
+    async with node_of(redis_server) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)
+        own.add()  # Redis lacks it, and the copy has not heard of it
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)
+        assert await seqs(node) == [1, 2, 3]
+
+
+async def test_redis_is_told_that_it_lacks_events_while_they_are_copied(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, keeps=True)
+    server.start()
+    try:
+        async with node_of(server) as node:
+            own = Own()
+            copy = copy_of(node, own)
+            await copy.write(own.add())
+            await until(lambda: not copy.behind)
+            server.kill()
+            own.readable = False  # its disk is slow: the copying takes long
+            await copy.write(own.add())
+            server.start()
+            async with asyncio.timeout(10):
+                while not node.up or (await node.log.meta(SESSION)).get("behind") != "1":  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            own.readable = True
+            await until(lambda: not copy.behind)
+    finally:
+        server.kill()
+
+
+async def test_an_end_waits_a_bounded_time(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(Own):
+        async def rows(self, after: int, limit: int) -> list[Row]:
+            await asyncio.Event().wait()
+            return []
+
+    monkeypatch.setattr(session_copy, "END_SECONDS", 0.1)
+    async with node_of(redis_server, heartbeat_seconds=5.0) as node:
+        own = Hanging()
+        copy = copy_of(node, own)
+        await until(lambda: not copy.behind)
+        node.contact.lost()
+        await copy.write(own.add())
+        node.contact.found()
+        await asyncio.wait_for(copy.end(), 20)
+        assert copy.waiting == 1

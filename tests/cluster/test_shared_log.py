@@ -10,7 +10,7 @@ import pytest
 from streamsvc.cluster.records import Claim, Owner, Row
 from streamsvc.cluster.redis_client import RedisClient
 from streamsvc.cluster.registry import Registry
-from streamsvc.cluster.shared_log import Fenced, Hole, SharedLog
+from streamsvc.cluster.shared_log import QUESTIONS, Fenced, Hole, SharedLog
 from tests.builders.cluster import SESSION, settings_of
 from tests.builders.redis_server import RedisServer
 
@@ -119,3 +119,17 @@ async def test_nothing_is_left_of_a_deleted_session(shared: Shared) -> None:
     )
     await log.delete(SESSION, "lecture")
     assert await shared.redis.run("KEYS", "*") == []
+
+
+async def test_the_list_of_a_name_runs_out(shared: Shared) -> None:
+    await shared.log.enter(SESSION, 1000, "lecture")
+    left = await shared.redis.run("PTTL", shared.redis.key("name", "lecture"))
+    assert isinstance(left, int)
+    assert left > 0
+
+
+async def test_so_many_questions_are_kept_and_no_more(shared: Shared) -> None:
+    log = shared.log
+    asked = [(f"q{number}", "", "", None, "what?") for number in range(QUESTIONS + 2)]
+    await log.write([log.question(shared.claim, one) for one in asked])
+    assert sorted(await log.questions(SESSION)) == sorted(asked[2:])

@@ -185,3 +185,12 @@ async def test_a_node_tells_its_load(tmp_path: Path, redis_server: RedisServer) 
 def test_without_a_cluster_redis_is_not_loaded(tmp_path: Path) -> None:
     code = "import sys, streamsvc.service.app; sys.exit(any(n.split('.')[0] == 'redis' for n in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+async def test_a_node_with_another_key_of_its_api_does_not_join(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with silent_node(redis_server, tmp_path, "one", server={"api_key": "a" * 32}):
+        with pytest.raises(ConfigError, match="signs with other keys"):
+            async with silent_node(redis_server, tmp_path, "two", server={"api_key": "b" * 32}):
+                pass

@@ -83,3 +83,12 @@ async def test_an_owner_that_is_silent_or_errs_is_said_so() -> None:
                 await forwarder.message(address, "talk", "{}", GRANTS, "me")
         found = refused.value
         assert (found.status, found.type, found.code, found.retryable) == (409, "t", "c", True)
+
+
+async def test_an_answer_to_a_message_is_read_up_to_its_limit() -> None:
+    long = b'{"replies": [], "more": "' + b"x" * (1 << 21) + b'"}'
+    told = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(long), long)
+    async with owner(told) as (address, _), forwarding() as forwarder:
+        with pytest.raises(ClusterUnavailable) as refused:
+            await forwarder.message(address, "talk", "{}", GRANTS, "me")
+        assert refused.value.code == "owner_unreachable"

@@ -167,6 +167,16 @@ async def test_two_nodes_do_not_begin_a_broadcast_of_one_name(
         assert two.service.sessions.by_id == {}
 
 
+async def test_a_publisher_waits_while_another_node_begins_the_broadcast(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        await two.part.sessions.begin("talk")
+        refused = await one.client.post("/whip/talk", content="good", headers=SDP)
+        assert error_of(refused) == (409, "already_publishing")
+        assert one.service.sessions.by_id == {}
+
+
 async def test_a_live_name_is_taken_at_all_nodes(
     redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamsvc.core.errors import CapacityError, ClusterUnavailable, NotFound
+from streamsvc.core.options import SessionOptions
 from streamsvc.core.types import Keyframe, VideoFrame
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import remote_sessions
@@ -218,3 +219,23 @@ async def test_an_erased_session_is_gone_and_one_without_a_log_is_told_by_its_no
         await eventually(two, "private")
         refused = await two.client.get("/v1/sessions/private/captions.vtt")
         assert error_of(refused) == (503, "cluster_unavailable")
+
+
+async def test_an_event_that_is_not_understood_ends_no_following(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        session = await published(one)
+        await session.log.flush()
+        followed, redis = await two.session("talk"), two.part.node.redis
+        live = redis.of(session.id, "live")
+        for text in ("no json", "[1", '{"text":"no epoch"'):
+            await redis.run("XADD", live, "*", "type", "caption.partial", "json", text)
+        await asyncio.sleep(0.5)  # they are read before what comes now
+        session.dispatch(cue("the kettle boils", 1.0))
+        await until(lambda: [one.text for one in followed.dispatcher.cues] == ["the kettle boils"])
+
+
+@pytest.mark.parametrize("told", [{}, {"options": "no json"}, {"options": "{}"}, {"options": "[]"}])
+def test_options_that_are_not_understood_are_the_defaults(told: dict[str, str]) -> None:
+    assert remote_sessions.options_of(told) == SessionOptions()

@@ -10,7 +10,7 @@ import pytest
 
 from streamsvc.cluster.records import SharedSession
 from streamsvc.core import metrics
-from streamsvc.core.errors import CapacityError, Conflict
+from streamsvc.core.errors import CapacityError, ClusterUnavailable, Conflict
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.types import Speech
 from streamsvc.service import takeover
@@ -97,6 +97,46 @@ async def test_what_may_be_missing_means_a_new_epoch(
         assert entries[0].seq == 1, "all is read again"
 
 
+async def test_a_log_that_misses_something_means_a_new_epoch(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        session, redis = await published(one), two.part.node.redis
+        await dead(one, two)
+        await redis.run("HSET", redis.of(session.id, "meta"), "behind", "1")
+        await two.service.publications.publish("talk", "good")
+        assert (await two.session("talk")).log.epoch != session.log.epoch
+
+
+async def test_what_was_not_stored_ends_with_its_node(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async with pair(redis_server, tmp_path) as (one, two):
+        await one.service.sessions.create(name="talk", options=SessionOptions(stored=False))
+        await published(one)
+        await eventually(two, "talk")
+        await dead(one, two)
+        with pytest.raises(ClusterUnavailable) as gone:
+            await two.service.publications.publish("talk", "good")
+        assert gone.value.code == "not_stored"
+        assert two.service.sessions.by_id == {}
+
+
+async def test_a_takeover_that_fails_leaves_the_session_to_others(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rebuilt(shared: SharedSession) -> None:
+        raise CapacityError("the disk is full")
+
+    async with pair(redis_server, tmp_path) as (one, two):
+        session = await published(one)
+        shared = await dead(one, two)
+        monkeypatch.setattr(two.part.takeover, "_rebuilt", rebuilt)
+        with pytest.raises(CapacityError):
+            await two.part.takeover.take_over(shared)
+        assert await two.part.node.registry.owner(session.id) is None
+
+
 async def test_a_node_that_answers_keeps_its_session(
     redis_server: RedisServer, tmp_path: Path, peers: list[Peer]
 ) -> None:
@@ -108,6 +148,19 @@ async def test_a_node_that_answers_keeps_its_session(
         assert kept.value.code == "already_publishing"
         assert session.state is State.LIVE
         assert two.service.sessions.by_id == {}
+
+
+async def test_a_node_is_asked_where_it_is_not_known_who_lives(
+    redis_server: RedisServer, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "_PROBE_SECONDS", 30.0)
+    async with node(redis_server, tmp_path, "one") as one, silent_node(redis_server, tmp_path, "two") as two:
+        session = await published(one)
+        await until(lambda: "one" in two.part.node.nodes)
+        shared = await eventually(two, session.id)
+        assert await two.part.takeover.life_of(shared) is Life.DEAD, "another process of that name"
+        two.part.node.contact.lost()  # what is known of the nodes is of before an outage
+        assert await two.part.takeover.life_of(shared) is Life.ALIVE
 
 
 async def test_a_node_that_comes_back_gives_its_session_up(
@@ -223,3 +276,21 @@ async def test_a_port_where_nothing_listens_is_a_dead_node_and_silence_is_none()
         address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert await probe(address, "one") is Life.UNKNOWN, "another node answers there"
         assert await probe(address, "two") is Life.ALIVE
+
+
+async def test_a_node_that_takes_a_connection_and_says_nothing_may_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(takeover, "_PROBE_SECONDS", 0.2)
+    left = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await left.wait()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            assert await asyncio.wait_for(probe(address, "one"), 20) is Life.UNKNOWN
+        finally:
+            left.set()

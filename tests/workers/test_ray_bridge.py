@@ -27,8 +27,15 @@ class Parent:
         self._reader = reader
         self.writer = writer
 
-    def send(self, kind: str, number: int, op: str = "", payload: dict[str, Any] | None = None) -> None:
-        header = {"id": number, "kind": kind, "role": "test", "op": op, "deadline_in_s": 5.0}
+    def send(
+        self,
+        kind: str,
+        number: int,
+        op: str = "",
+        payload: dict[str, Any] | None = None,
+        seconds: float = 5.0,
+    ) -> None:
+        header = {"id": number, "kind": kind, "role": "test", "op": op, "deadline_in_s": seconds}
         self.writer.write(pack(header, payload or {}))
 
     async def next(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -60,6 +67,7 @@ async def test_a_call_whose_replica_died_is_sent_once_more_and_no_third_time(tmp
         parent.send("call", 1, "echo", {"dies": 1})
         header, payload = await parent.next()
         assert (header["kind"], header["batch"], payload["sent"]) == ("result", 3, 2)
+        assert payload["deadline_in_s"] < 5.0, "what is left of it"
         assert not answers.away()
         parent.send("call", 2, "other", {"dies": 9})
         header, _ = await parent.next()
@@ -84,6 +92,15 @@ async def test_a_stream_is_sent_again_only_where_nothing_of_it_was_told(tmp_path
         assert answers.away()
 
 
+async def test_what_is_late_is_told_and_cancelled_at_its_replica(tmp_path: Path) -> None:
+    models = FakeReplicas()
+    async with bridged(models, tmp_path) as (parent, _):
+        parent.send("call", 1, "sleep", {"seconds": 30}, seconds=0.1)
+        header, _ = await parent.next()
+        assert header["error"]["class"] == "DeadlineMissed"
+        assert models.cancelled == ["sleep"]
+
+
 @pytest.mark.parametrize("kind", ["call", "stream"])
 async def test_a_cancelled_request_is_cancelled_at_its_replica(kind: str, tmp_path: Path) -> None:
     models = FakeReplicas()
@@ -100,7 +117,7 @@ async def test_a_cancelled_request_is_cancelled_at_its_replica(kind: str, tmp_pa
 async def test_what_is_on_its_way_when_the_parent_closes_is_cancelled(tmp_path: Path) -> None:
     models = FakeReplicas()
     async with bridged(models, tmp_path) as (parent, _):
-        parent.send("call", 1, "sleep", {"seconds": 30})
+        parent.send("call", 1, "sleep", {"seconds": 30}, seconds=60.0)
         await asyncio.sleep(0.1)
     assert models.cancelled == ["sleep"]
 

@@ -10,14 +10,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
+from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.workers import ray_deployment
+from streamsvc.workers.ray_deployment import ReplicaLost, Replicas
+from streamsvc.workers.ray_messages import Items, Request
 from streamsvc.workers.ray_worker import RayWorker
 from tests.builders import ray_cluster
 from tests.builders.ray_cluster import ENGINE, Cluster
@@ -162,6 +166,7 @@ print(json.dumps({
     "reserved": [options["num_cpus"], options["num_gpus"]],
     "statistics": options["runtime_env"]["env_vars"]["RAY_USAGE_STATS_ENABLED"],
     "queued": config.max_queued_requests,
+    "health": [config.health_check_period_s, config.health_check_timeout_s],
     "router": str(config.request_router_config.request_router_class),
 }))
 """
@@ -186,7 +191,133 @@ def test_a_deployment_has_its_scale_and_affinity_where_keys_and_values_are_kept(
         "reserved": [2.0, 0.5],
         "statistics": "0",
         "queued": ray_deployment.QUEUED,
+        "health": [ray_deployment.HEALTH_PERIOD, ray_deployment.HEALTH_TIMEOUT],
     }
+
+
+class RayError(Exception):
+    """Stands for all errors of Ray."""
+
+
+class ActorDiedError(RayError): ...
+
+
+class BackPressureError(RayError): ...
+
+
+class Response:
+    """The response of a replica: raises, or never comes."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.cancelled = 0
+        self._error = error
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._answer().__await__()
+
+    async def _answer(self) -> None:
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+
+    async def __aiter__(self) -> AsyncIterator[Items]:
+        yield Items(())
+        await self
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Handle:
+    """The handle of a deployment whose replicas give one response."""
+
+    def __init__(self, response: Response) -> None:
+        self.asked: list[dict[str, object]] = []
+        self._response = response
+
+    def options(self, **options: object) -> Handle:
+        self.asked.append(options)
+        return self
+
+    def remote(self, *arguments: object) -> Response:
+        return self._response
+
+
+def replicas_of(monkeypatch: pytest.MonkeyPatch, handle: Handle) -> Replicas:
+    """Replicas behind stand-ins of Ray's modules: importing Ray starts threads."""
+    errors = {
+        "RayError": RayError,
+        "ActorDiedError": ActorDiedError,
+        "ActorUnavailableError": ActorDiedError,
+        "RayServeException": RayError,
+        "BackPressureError": BackPressureError,
+        "get_app_handle": lambda name: handle,
+    }
+    modules = {
+        name: ModuleType(name) for name in ("ray", "ray.exceptions", "ray.serve", "ray.serve.exceptions")
+    }
+    for name, module in modules.items():
+        vars(module).update(errors)
+        monkeypatch.setitem(sys.modules, name, module)
+    vars(modules["ray"])["serve"] = modules["ray.serve"]
+    return Replicas("think")
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "message"),
+    [
+        (RayError(SECRET), WorkerError, "Ray failed a request of think with RayError"),
+        (ActorDiedError(SECRET), ReplicaLost, "a replica of think died"),
+        (asyncio.CancelledError(SECRET), ReplicaLost, "a replica of think ended"),
+        (BackPressureError(SECRET), CapacityError, "256 requests wait for a replica of think"),
+    ],
+)
+async def test_what_ray_raises_is_told_without_its_text(
+    error: BaseException, told: type[StreamsvcError], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replicas = replicas_of(monkeypatch, Handle(Response(error)))
+    with pytest.raises(told) as failed:
+        await replicas.call(Request("think", "echo", {}, 1.0), "s1")
+    assert type(failed.value) is told
+    assert failed.value.message == message
+
+
+async def test_what_is_given_up_is_cancelled_at_ray_and_affinity_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    response = Response()
+    handle = Handle(response)
+    replicas = replicas_of(monkeypatch, handle)
+    asked = Request("think", "count", {}, 1.0)
+    call = asyncio.create_task(replicas.call(asked, "s1"))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert response.cancelled == 1
+    async with contextlib.aclosing(replicas.stream(asked, "s2")) as stream:
+        assert await anext(stream) == Items(())
+    assert response.cancelled == 2
+    assert [options["session_id"] for options in handle.asked] == ["s1", "s2"]
+
+
+def test_a_connection_needs_the_token_of_the_cluster_and_its_error_is_told_without_its_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment: dict[str, str] = {}
+
+    def init(**options: object) -> None:
+        environment.update(os.environ)
+        raise RayError(SECRET)
+
+    replicas_of(monkeypatch, Handle(Response()))
+    vars(sys.modules["ray"])["init"] = init
+    monkeypatch.setattr(ray_deployment, "is_installed", lambda: True)
+    monkeypatch.setattr(os, "environ", {name: os.environ[name] for name in os.environ if "RAY_" not in name})
+    with pytest.raises(WorkerError, match=r"no Ray cluster is found at auto \(RayError\)"):
+        ray_deployment.connect("auto")
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

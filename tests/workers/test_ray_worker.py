@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,14 @@ async def test_while_no_replica_answers_the_worker_is_silent_and_its_process_liv
         assert not worker.fresh
         await _until(lambda: not worker.silent)
         assert worker.pid == pid, "a bridge is not killed for what its cluster does"
+
+
+async def test_the_socket_of_a_bridge_is_of_this_user_alone() -> None:
+    async with running() as worker:
+        await worker.wait_ready()
+        assert worker._writer is not None
+        socket = Path(worker._writer.get_extra_info("peername"))
+        assert (await asyncio.to_thread(socket.stat)).st_mode & 0o777 == 0o600
 
 
 async def test_a_bridge_that_dies_fails_its_requests_and_is_started_again() -> None:

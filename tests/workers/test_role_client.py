@@ -39,10 +39,10 @@ async def test_a_call_returns_the_first_item_and_closes_the_request() -> None:
 
 async def test_a_stream_that_is_left_early_closes_the_request() -> None:
     sender = Sender()
-    stream = RoleClient(sender.send, "think").stream("generate", {}, deadline_in_s=1.0)
+    stream = RoleClient(sender.send, "think").stream("generate", {}, deadline_in_s=1.0, affinity="s1")
     async with contextlib.aclosing(stream):  # type: ignore[type-var]
         assert (await anext(stream))["n"] == 0
-    assert sender.sent == [(Ask("stream", "think", "generate"), 1.0)]
+    assert sender.sent == [(Ask("stream", "think", "generate", "s1"), 1.0)]
     assert sender.closed == 1
 
 
