@@ -1,0 +1,171 @@
+"""Fire each alert of deploy/prometheus by a fault of a service that runs, as a real Prometheus sees it.
+
+    python -m load_tests.alerts [--only STAGE ...] [--picture FILE.png] [--sabotage] [--json FILE]
+
+Servers with engines without models (tone_engine.py) are scraped by a Prometheus (Debian's package) with the rules
+of deploy/prometheus/alerts.yml, all durations of which are divided by SPEED (load_tests/prometheus_process.py
+tells what that changes). A stage starts what is well; then its faults are made, one after the other. An alert
+must not have fired before its fault, and must fire while it lasts, for the server that has it. Alerts that no
+fault fires on a machine like this are named "series only": deploy/prometheus/alerts_test.yml alone fires them.
+
+`--sabotage` is the control: no fault is made, so no alert may fire, and the run must fail. `--picture` draws
+the panels of the Grafana dashboard from this Prometheus (load_tests/dashboard_picture.py). Disks are mounted:
+run it as root. Exit status 1: an alert did not fire by its fault, or fired before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from load_tests import prometheus_process, report
+from load_tests.alert_faults import PLANS, Plan, Step
+from load_tests.alert_stage import Media, Stage, media_in
+from load_tests.prometheus_process import POLL, RULES, SPEED, Prometheus, durations
+from streamsvc.evaluation.markdown import markdown_table
+
+PATIENCE = 60.0  # seconds for a fault to show, beside the durations of its alert
+OF_ALL = {"StreamsvcNodeLost"}  # alerts of a cluster, without the name of a server
+SERIES_ONLY: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What became of an alert.
+
+    `seconds`: from its fault until it fired; None: it did not. `silent`: it had not fired before.
+    """
+
+    alert: str
+    fault: str
+    seconds: float | None
+    silent: bool
+
+
+def patience(alert: str, speed: float = SPEED) -> float:
+    """Seconds within which an alert must fire: its durations one after the other, and PATIENCE."""
+    text = next(part for part in RULES.read_text().split("- alert: ") if part.startswith(f"{alert}\n"))
+    return PATIENCE + sum(durations(text)) / speed
+
+
+def names() -> list[str]:
+    """The alerts of the rules."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+async def _step(stage: Stage, step: Step, prometheus: Prometheus, *, sabotage: bool) -> list[Fired]:
+    """Make a fault, and wait until its alerts fire."""
+    began = time.monotonic()
+    before = {alert: await prometheus.fired(alert, began - stage.began) for alert in step.alerts}
+    cause = asyncio.create_task(_nothing() if sabotage else _as_coroutine(step, stage))
+    left = {alert: began + patience(alert) for alert in step.alerts}
+    seconds: dict[str, float | None] = dict.fromkeys(step.alerts)
+    try:
+        while any(until > time.monotonic() for until in left.values()):
+            for labels in await prometheus.firing():
+                alert = labels["alertname"]
+                if alert in left and (alert in OF_ALL or labels.get("instance") == stage.targets[0]):
+                    seconds[alert] = time.monotonic() - began
+                    del left[alert]
+            if cause.done():
+                cause.result()
+            await asyncio.sleep(POLL)
+    finally:
+        cause.cancel()
+        await asyncio.gather(cause, return_exceptions=True)
+    found = [Fired(alert, step.fault, seconds[alert], not before[alert]) for alert in step.alerts]
+    print(*found, sep="\n", file=sys.stderr, flush=True)
+    return found
+
+
+async def _nothing() -> None:
+    await asyncio.Event().wait()
+
+
+async def _as_coroutine(step: Step, stage: Stage) -> None:
+    await step.cause(stage)
+
+
+async def run(
+    folder: Path, plans: Sequence[Plan], *, sabotage: bool
+) -> list[Fired]:
+    """All faults of some stages."""
+    media = await asyncio.to_thread(media_in, folder / "media")
+    found: list[Fired] = []
+    async with Prometheus(folder / "prometheus") as prometheus:
+        for plan in plans:
+            found += await _stage(folder / plan.name, media, plan, prometheus, sabotage=sabotage)
+    return found
+
+
+async def _stage(
+    folder: Path, media: Media, plan: Plan, prometheus: Prometheus, *, sabotage: bool
+) -> list[Fired]:
+    stage = Stage(folder, media)
+    async with stage.closing:
+        await plan.begin(stage)
+        await prometheus.scrape(stage.targets)
+        found: list[Fired] = []
+        if sabotage:
+            all_at_once = [_step(stage, step, prometheus, sabotage=True) for step in plan.steps]
+            return [one for some in await asyncio.gather(*all_at_once) for one in some]
+        for step in plan.steps:
+            found += await _step(stage, step, prometheus, sabotage=False)
+    await prometheus.scrape(())
+    return found
+
+
+# --- report ---------------------------------------------------------------------------------------------
+
+
+def verdict(found: Sequence[Fired]) -> list[str]:
+    """What was promised and missed; [] if nothing."""
+    wrong = []
+    for one in found:
+        if one.seconds is None:
+            wrong.append(f"{one.alert} did not fire: {one.fault}")
+        if not one.silent:
+            wrong.append(f"{one.alert} had fired before its fault: {one.fault}")
+    return wrong
+
+
+def table(found: Sequence[Fired]) -> str:
+    """A line for each alert."""
+    rows = [
+        (one.alert, one.fault, "never" if one.seconds is None else f"{one.seconds:.0f}", _yes(one.silent))
+        for one in found
+    ]
+    rows += [(alert, f"series only: {why}", "-", "-") for alert, why in SERIES_ONLY.items()]
+    return markdown_table(("alert", "fault", "fires after s", "silent before"), rows)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "NO"
+
+
+def main() -> None:
+    parser = report.parser(__doc__)
+    stages = [plan.name for plan in PLANS]
+    parser.add_argument("--only", nargs="+", choices=stages, default=stages, help="stages (all)")
+    parser.add_argument("--sabotage", action="store_true", help="make no fault")
+    chosen = parser.parse_args()
+    if missing := prometheus_process.missing():
+        raise SystemExit(missing)
+    with tempfile.TemporaryDirectory(prefix="alerts-") as folder:
+        plans = [plan for plan in PLANS if plan.name in chosen.only]
+        found = asyncio.run(run(Path(folder), plans, sabotage=chosen.sabotage))
+    report.finish(table(found), {"speed": SPEED, "alerts": found}, verdict(found), chosen.json)
+
+
+if __name__ == "__main__":
+    main()
