@@ -28,8 +28,8 @@ from streamsvc.core.types import SAMPLE_RATE
 AUTHORISED = {"Authorization": f"Bearer {KEY}"}
 MEDIA_SECONDS = 30.0  # of tones and pictures; then they begin again
 PICTURES = Form("vp8", 160, 90, fps=30, kbps=60)  # so small that seconds of them wait in a socket's buffer
-CLICK, EVERY = 0.05, 0.15  # seconds: too short for a word of the tone engine, and yet loud
-PLACES = 4
+CLICK, EVERY = 0.03, 0.1  # seconds: too short for a word of the tone engine, and yet loud
+PLACES = 6
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -60,7 +60,7 @@ def merged(*settings: Settings) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What is published. tones: words of the tone engine. film: with pictures. clicks: sound without words."""
+    """What is published. tones: words of the tone engine. film: with pictures. clicks: no words."""
 
     wav: Path
     tones: Recording
@@ -83,17 +83,24 @@ def media_in(folder: Path) -> Media:
     )
 
 
+class _LeftError(Exception):
+    """A publisher has gone once it had its answer, as if the browser's tab was closed."""
+
+
 @dataclass
 class Stage:
     """Servers that run for some faults, one after the other.
 
-    `folder`: of all their files. `publishers`: by name. `closing`: what is closed at the end.
+    `folder`: of all their files. `publishers`: by name. `closing`: what is closed at the end. `redis`,
+    `collector`, `relays`: programs beside them that a fault ends; `relays`: TURN servers in one process.
     """
 
     folder: Path
     media: Media
     servers: list[Server | Node] = field(default_factory=list)
-    redis: Redis | None = None
+    redis: Redis = field(init=False)
+    collector: AsyncExitStack = field(default_factory=AsyncExitStack)
+    relays: asyncio.subprocess.Process = field(init=False)
     publishers: dict[str, Publisher] = field(default_factory=dict)
     closing: AsyncExitStack = field(default_factory=AsyncExitStack)
     began: float = field(default_factory=time.monotonic)
@@ -150,10 +157,10 @@ class Stage:
 
         async def asked_only(offer: str) -> str:
             await exchange(offer)
-            raise asyncio.CancelledError  # as if the browser's tab was closed
+            raise _LeftError
 
         try:
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(_LeftError):
                 await publisher.connect(asked_only)
         finally:
             await publisher.close()
@@ -165,9 +172,9 @@ class Stage:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    async def session_of(self, name: str) -> str:
+    async def session_of(self, name: str, server: int = 0) -> str:
         """The id of the live session of a name."""
-        async with self.client() as client:
+        async with self.client(server) as client:
             listed = (await client.get("/v1/sessions?state=live")).json()["sessions"]
         return next(str(one["id"]) for one in listed if name in str(one))
 
@@ -204,10 +211,12 @@ async def mounted(stage: Stage, name: str, size: str) -> Path:
 
 
 def fill(file: Path, leave: int) -> None:
-    """Take the free bytes of a disk but some."""
+    """Take the free bytes of a disk but some; what was taken before is kept."""
     disk = os.statvfs(file.parent)
-    with file.open("wb") as out:
-        os.posix_fallocate(out.fileno(), 0, max(1, disk.f_bavail * disk.f_frsize - leave))
+    free = disk.f_bavail * disk.f_frsize - leave
+    with file.open("ab") as out, contextlib.suppress(OSError):  # less is free by now
+        if free > 0:
+            os.posix_fallocate(out.fileno(), out.tell(), free)
 
 
 @contextlib.contextmanager
@@ -223,8 +232,8 @@ def silent_sockets(port: int, count: int) -> Iterator[list[socket.socket]]:
             one.close()
 
 
-def unread_stream(port: int, session: str) -> socket.socket:
-    """A subscriber that asks for all events of a session, and reads none."""
+def event_stream(port: int, session: str) -> socket.socket:
+    """A subscriber that asks for all events of a session, and takes little at once."""
     asking = socket.socket()
     asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     asking.settimeout(5)
@@ -233,13 +242,5 @@ def unread_stream(port: int, session: str) -> socket.socket:
         f"GET /v1/sessions/{session}/events?after=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Accept: text/event-stream\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
     )
+    asking.setblocking(False)
     return asking
-
-
-async def until(wanted: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait until something holds. Raises SystemExit: it does not."""
-    end = time.monotonic() + seconds
-    while not wanted():
-        if time.monotonic() > end:
-            raise SystemExit("what a fault needs did not come about")
-        await asyncio.sleep(0.1)

@@ -2,39 +2,43 @@
 
     python -m load_tests.alerts [--only STAGE ...] [--picture FILE.png] [--sabotage] [--json FILE]
 
-Servers with engines without models (tone_engine.py) are scraped by a Prometheus (Debian's package) with the rules
-of deploy/prometheus/alerts.yml, all durations of which are divided by SPEED (load_tests/prometheus_process.py
-tells what that changes). A stage starts what is well; then its faults are made, one after the other. An alert
-must not have fired before its fault, and must fire while it lasts, for the server that has it. Alerts that no
-fault fires on a machine like this are named "series only": deploy/prometheus/alerts_test.yml alone fires them.
+Servers with engines without models (tone_engine.py) are scraped by a Prometheus (Debian's package) with the
+rules of deploy/prometheus/alerts.yml, all durations of which are divided by SPEED
+(load_tests/prometheus_process.py tells what that changes). A stage starts what is well; then its faults are
+made, one after the other. An alert must not have fired before its fault, and must fire while it lasts, for
+the server that has it. Alerts that no fault fires on a machine like this are named "series only":
+deploy/prometheus/alerts_test.yml alone fires them.
 
 `--sabotage` is the control: no fault is made, so no alert may fire, and the run must fail. `--picture` draws
-the panels of the Grafana dashboard from this Prometheus (load_tests/dashboard_picture.py). Disks are mounted:
-run it as root. Exit status 1: an alert did not fire by its fault, or fired before it.
+the panels of the Grafana dashboard from this Prometheus, with a cluster that plays (alert_dashboard.py).
+Disks are mounted: run it as root. Exit status 1: an alert did not fire by its fault, or fired before it, or a
+panel had no data.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from load_tests import prometheus_process, report
-from load_tests.alert_faults import PLANS, Plan, Step
+from load_tests import alert_dashboard, dashboard_picture, prometheus_process, report
+from load_tests.alert_dashboard import played
+from load_tests.alert_plans import PLANS, Plan, Step
 from load_tests.alert_stage import Media, Stage, media_in
+from load_tests.dashboard_picture import Panel
 from load_tests.prometheus_process import POLL, RULES, SPEED, Prometheus, durations
 from streamsvc.evaluation.markdown import markdown_table
 
+DASHBOARD = "dashboard"  # the stage whose panels are looked at
 PATIENCE = 60.0  # seconds for a fault to show, beside the durations of its alert
-OF_ALL = {"StreamsvcNodeLost"}  # alerts of a cluster, without the name of a server
+# Where an alert fires, if not at the first server of its stage; None: it is the cluster's.
+AT: Mapping[str, int | None] = {"StreamsvcNodeLost": None, "StreamsvcTakeoverWithLoss": 1}
 SERIES_ONLY: Mapping[str, str] = {}
 
 
@@ -74,11 +78,13 @@ async def _step(stage: Stage, step: Step, prometheus: Prometheus, *, sabotage: b
         while any(until > time.monotonic() for until in left.values()):
             for labels in await prometheus.firing():
                 alert = labels["alertname"]
-                if alert in left and (alert in OF_ALL or labels.get("instance") == stage.targets[0]):
+                place = AT.get(alert, 0)
+                if alert in left and (place is None or labels["instance"] == stage.targets[place]):
                     seconds[alert] = time.monotonic() - began
                     del left[alert]
-            if cause.done():
-                cause.result()
+            if cause.done() and (error := cause.exception()) is not None:
+                print(f"{step.fault}: {error!r}", file=sys.stderr, flush=True)
+                break
             await asyncio.sleep(POLL)
     finally:
         cause.cancel()
@@ -97,15 +103,16 @@ async def _as_coroutine(step: Step, stage: Stage) -> None:
 
 
 async def run(
-    folder: Path, plans: Sequence[Plan], *, sabotage: bool
-) -> list[Fired]:
-    """All faults of some stages."""
+    folder: Path, plans: Sequence[Plan], *, dashboard: bool, sabotage: bool
+) -> tuple[list[Fired], list[Panel]]:
+    """All faults of some stages, and the panels of the dashboard where they are wanted."""
     media = await asyncio.to_thread(media_in, folder / "media")
     found: list[Fired] = []
     async with Prometheus(folder / "prometheus") as prometheus:
+        shown = await played(folder / DASHBOARD, media, prometheus) if dashboard else []
         for plan in plans:
             found += await _stage(folder / plan.name, media, plan, prometheus, sabotage=sabotage)
-    return found
+    return found, shown
 
 
 async def _stage(
@@ -130,7 +137,7 @@ async def _stage(
 
 def verdict(found: Sequence[Fired]) -> list[str]:
     """What was promised and missed; [] if nothing."""
-    wrong = []
+    wrong = [] if found else ["no fault was made"]
     for one in found:
         if one.seconds is None:
             wrong.append(f"{one.alert} did not fire: {one.fault}")
@@ -155,16 +162,30 @@ def _yes(value: bool) -> str:
 
 def main() -> None:
     parser = report.parser(__doc__)
-    stages = [plan.name for plan in PLANS]
+    stages = [DASHBOARD, *(plan.name for plan in PLANS)]
     parser.add_argument("--only", nargs="+", choices=stages, default=stages, help="stages (all)")
-    parser.add_argument("--sabotage", action="store_true", help="make no fault")
+    parser.add_argument("--picture", type=Path, help="of the stage dashboard, PNG")
+    parser.add_argument("--sabotage", action="store_true", help="make no fault; without the dashboard")
     chosen = parser.parse_args()
-    if missing := prometheus_process.missing():
-        raise SystemExit(missing)
+    lacks = prometheus_process.missing() or (chosen.picture and dashboard_picture.missing())
+    if lacks:
+        raise SystemExit(lacks)
+    plans = [plan for plan in PLANS if plan.name in chosen.only]
+    dashboard = DASHBOARD in chosen.only and not chosen.sabotage
     with tempfile.TemporaryDirectory(prefix="alerts-") as folder:
-        plans = [plan for plan in PLANS if plan.name in chosen.only]
-        found = asyncio.run(run(Path(folder), plans, sabotage=chosen.sabotage))
-    report.finish(table(found), {"speed": SPEED, "alerts": found}, verdict(found), chosen.json)
+        found, shown = asyncio.run(run(Path(folder), plans, dashboard=dashboard, sabotage=chosen.sabotage))
+    if shown and chosen.picture:
+        caption = f"streamsvc, two nodes, {alert_dashboard.SECONDS:.0f} s; durations of queries / {SPEED:g}"
+        dashboard_picture.take(shown, caption, chosen.picture)
+    blank = dashboard_picture.empty(shown)
+    wrong = verdict(found) if plans else []
+    wrong += [f"the panel {title!r} has no data" for title in blank]
+    told = f"{table(found)}\n{len(_charts(shown)) - len(blank)} of {len(_charts(shown))} panels have data"
+    report.finish(told, {"speed": SPEED, "alerts": found, "panels without data": blank}, wrong, chosen.json)
+
+
+def _charts(shown: Sequence[Panel]) -> list[Panel]:
+    return [one for one in shown if one.panel["type"] != "row"]
 
 
 if __name__ == "__main__":

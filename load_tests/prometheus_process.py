@@ -1,9 +1,10 @@
 """Prometheus as a process, with the project's rules in which all durations are so many times shorter.
 
-`scaled` changes durations and nothing else: each `for:` and each range in [..]. With SPEED a scrape every 15 s
-(deploy/prometheus/prometheus.yml) becomes one a second, so that a range holds as many samples as in operation.
-Thresholds stay as they are. A rate a second means the same in a shorter window. A number of events in a window
-(`increase(..) > 2`) does not: the faults of a load test must come that much closer together.
+`scaled` changes durations and nothing else: each `for:` and each range in [..]. With SPEED a scrape every
+15 s (deploy/prometheus/prometheus.yml) becomes one a second, so that a range holds as many samples as in
+operation. Thresholds stay as they are. A rate a second means the same in a shorter window. A number of
+events in a window (`increase(..) > 2`) does not: the faults of a load test must come that much closer
+together.
 """
 
 from __future__ import annotations
@@ -89,18 +90,18 @@ class Prometheus:
         self._write_targets(())
         self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 
-    async def __aenter__(self) -> Self:
+    def _start(self) -> None:
+        arguments = {
+            "config.file": self._folder / "prometheus.yml",
+            "storage.tsdb.path": self._folder / "data",
+            "web.listen-address": f"127.0.0.1:{self.port}",
+        }
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    PROGRAM,
-                    f"--config.file={self._folder}/prometheus.yml",
-                    f"--storage.tsdb.path={self._folder}/data",
-                    f"--web.listen-address=127.0.0.1:{self.port}",
-                ],
-                stdout=log,
-                stderr=log,
-            )
+            command = [PROGRAM, *(f"--{name}={value}" for name, value in arguments.items())]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    async def __aenter__(self) -> Self:
+        self._start()
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             with contextlib.suppress(httpx.HTTPError):
