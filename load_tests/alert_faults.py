@@ -139,7 +139,7 @@ async def relays(stage: Stage) -> None:
     port = free_tcp_port()
     command = coturn_command(stage.folder, "127.0.0.1", port, TURN_SECRET)
     command += [f"--listening-ip=127.0.0.{number}" for number in range(2, RELAYS + 1)]
-    stage.folder.mkdir(parents=True)
+    stage.folder.mkdir(parents=True, exist_ok=True)
     with (stage.folder / "turn.log").open("wb") as log:
         stage.relays = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
     stage.closing.push_async_callback(relays_die, stage)
@@ -272,18 +272,17 @@ async def folder_is_locked(stage: Stage) -> None:
 
 async def process(stage: Stage) -> None:
     few = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
-    limits = {"unpublished": 500, "unpublished_per_holder": 500}
+    limits = {"unpublished": 500, "unpublished_per_holder": 500, "header_seconds": 600.0}
     await stage.serve({"limits": limits}, within=few)
 
 
 async def descriptors_run_out(stage: Stage) -> None:
-    """Sessions that wait for a publisher, each with its files, and connections that say nothing."""
+    """Sessions that wait for a publisher, each with three files, and connections that say nothing."""
     async with stage.client() as client:
-        for _ in range(75):
-            await client.post("/v1/sessions", json={})
-        while True:
-            with silent_sockets(stage.server.port, 100):
-                await asyncio.sleep(5.0)
+        for _ in range(8):
+            await asyncio.gather(*(client.post("/v1/sessions", json={}) for _ in range(10)))
+    with silent_sockets(stage.server.port, 110):
+        await forever()
 
 
 async def restarts(stage: Stage) -> None:
@@ -315,6 +314,7 @@ async def node_stands_still(stage: Stage) -> None:
     """Its session goes on at the other node, where its publisher comes again; then it wakes up."""
     node = stage.server.pid
     os.kill(node, signal.SIGSTOP)
+    await stage.publishers["shared"].vanish()
     try:
         for _ in range(60):
             await asyncio.sleep(1.0)

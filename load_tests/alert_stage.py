@@ -118,7 +118,7 @@ class Stage:
     async def start(self, *servers: Server | Node) -> None:
         """Start servers; they stop at the end of the stage."""
         for server in servers:
-            self.closing.callback(server.stop)
+            self.closing.push_async_callback(asyncio.to_thread, server.stop)
             await asyncio.to_thread(server.start)
             self.servers.append(server)
         for server in servers:

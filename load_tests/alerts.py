@@ -30,13 +30,13 @@ import yaml
 from load_tests import alert_dashboard, dashboard_picture, prometheus_process, report
 from load_tests.alert_dashboard import played
 from load_tests.alert_plans import PLANS, Plan, Step
-from load_tests.alert_stage import Media, Stage, media_in
+from load_tests.alert_stage import Stage, media_in
 from load_tests.dashboard_picture import Panel
 from load_tests.prometheus_process import POLL, RULES, SPEED, Prometheus, durations
 from streamsvc.evaluation.markdown import markdown_table
 
 DASHBOARD = "dashboard"  # the stage whose panels are looked at
-PATIENCE = 60.0  # seconds for a fault to show, beside the durations of its alert
+PATIENCE = 90.0  # seconds for a fault to show, beside the durations of its alert
 # Where an alert fires, if not at the first server of its stage; None: it is the cluster's.
 AT: Mapping[str, int | None] = {"StreamsvcNodeLost": None, "StreamsvcTakeoverWithLoss": 1}
 SERIES_ONLY: Mapping[str, str] = {}
@@ -103,32 +103,50 @@ async def _as_coroutine(step: Step, stage: Stage) -> None:
 
 
 async def run(
-    folder: Path, plans: Sequence[Plan], *, dashboard: bool, sabotage: bool
+    folder: Path, plans: Sequence[Plan], *, dashboard: bool, at_once: int, sabotage: bool
 ) -> tuple[list[Fired], list[Panel]]:
     """All faults of some stages, and the panels of the dashboard where they are wanted."""
     media = await asyncio.to_thread(media_in, folder / "media")
+    free = asyncio.Semaphore(at_once)
+
+    async def panels() -> list[Panel]:
+        async with free, Prometheus(folder / DASHBOARD / "prometheus") as prometheus:
+            return await played(folder / DASHBOARD, media, prometheus)
+
+    async def faults(plan: Plan) -> list[Fired]:
+        async with free, Prometheus(folder / plan.name / "prometheus") as prometheus:
+            return await _stage(Stage(folder / plan.name, media), plan, prometheus, sabotage=sabotage)
+
+    showing = asyncio.create_task(panels() if dashboard else _no_panels())
+    found = await asyncio.gather(*(faults(plan) for plan in plans))
+    return [one for some in found for one in some], await showing
+
+
+async def _no_panels() -> list[Panel]:
+    return []
+
+
+async def _stage(stage: Stage, plan: Plan, prometheus: Prometheus, *, sabotage: bool) -> list[Fired]:
+    """One stage; where it fails, no alert of its steps that were left has fired."""
     found: list[Fired] = []
-    async with Prometheus(folder / "prometheus") as prometheus:
-        shown = await played(folder / DASHBOARD, media, prometheus) if dashboard else []
-        for plan in plans:
-            found += await _stage(folder / plan.name, media, plan, prometheus, sabotage=sabotage)
-    return found, shown
-
-
-async def _stage(
-    folder: Path, media: Media, plan: Plan, prometheus: Prometheus, *, sabotage: bool
-) -> list[Fired]:
-    stage = Stage(folder, media)
-    async with stage.closing:
-        await plan.begin(stage)
-        await prometheus.scrape(stage.targets)
-        found: list[Fired] = []
-        if sabotage:
-            all_at_once = [_step(stage, step, prometheus, sabotage=True) for step in plan.steps]
-            return [one for some in await asyncio.gather(*all_at_once) for one in some]
-        for step in plan.steps:
-            found += await _step(stage, step, prometheus, sabotage=False)
-    await prometheus.scrape(())
+    try:
+        async with stage.closing:
+            await plan.begin(stage)
+            await prometheus.scrape(stage.targets)
+            if sabotage:
+                waits = [_step(stage, step, prometheus, sabotage=True) for step in plan.steps]
+                return [one for some in await asyncio.gather(*waits) for one in some]
+            for step in plan.steps:
+                found += await _step(stage, step, prometheus, sabotage=False)
+    except (Exception, SystemExit) as error:  # the other stages go on
+        print(f"the stage {plan.name} failed: {error!r}", file=sys.stderr, flush=True)
+        done = {one.alert for one in found}
+        found += [
+            Fired(alert, step.fault, None, silent=True)
+            for step in plan.steps
+            for alert in step.alerts
+            if alert not in done
+        ]
     return found
 
 
@@ -165,6 +183,7 @@ def main() -> None:
     stages = [DASHBOARD, *(plan.name for plan in PLANS)]
     parser.add_argument("--only", nargs="+", choices=stages, default=stages, help="stages (all)")
     parser.add_argument("--picture", type=Path, help="of the stage dashboard, PNG")
+    parser.add_argument("--at-once", type=int, default=3, help="stages (%(default)s)")
     parser.add_argument("--sabotage", action="store_true", help="make no fault; without the dashboard")
     chosen = parser.parse_args()
     lacks = prometheus_process.missing() or (chosen.picture and dashboard_picture.missing())
@@ -173,7 +192,10 @@ def main() -> None:
     plans = [plan for plan in PLANS if plan.name in chosen.only]
     dashboard = DASHBOARD in chosen.only and not chosen.sabotage
     with tempfile.TemporaryDirectory(prefix="alerts-") as folder:
-        found, shown = asyncio.run(run(Path(folder), plans, dashboard=dashboard, sabotage=chosen.sabotage))
+        running = run(
+            Path(folder), plans, dashboard=dashboard, at_once=chosen.at_once, sabotage=chosen.sabotage
+        )
+        found, shown = asyncio.run(running)
     if shown and chosen.picture:
         caption = f"streamsvc, two nodes, {alert_dashboard.SECONDS:.0f} s; durations of queries / {SPEED:g}"
         dashboard_picture.take(shown, caption, chosen.picture)
