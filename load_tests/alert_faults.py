@@ -171,7 +171,7 @@ async def speech(stage: Stage) -> None:
 
 
 async def sound_without_words(stage: Stage) -> None:
-    publisher = await stage.publish("clicks", stage.media.clicks)
+    publisher = await stage.publish("whistle", stage.media.whistle)
     try:
         await forever()
     finally:

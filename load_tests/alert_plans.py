@@ -69,7 +69,7 @@ PLANS: Sequence[Plan] = (
         (
             Step(
                 ["StreamsvcSpeechMissing"],
-                "sound that is no speech, and loud",
+                "a whistle, loud and no speech",
                 alert_faults.sound_without_words,
             ),
             Step(

@@ -28,7 +28,7 @@ from streamsvc.core.types import SAMPLE_RATE
 AUTHORISED = {"Authorization": f"Bearer {KEY}"}
 MEDIA_SECONDS = 30.0  # of tones and pictures; then they begin again
 PICTURES = Form("vp8", 160, 90, fps=30, kbps=60)  # so small that seconds of them wait in a socket's buffer
-CLICK, EVERY = 0.03, 0.1  # seconds: too short for a word of the tone engine, and yet loud
+WHISTLE = 7000.0  # Hz: loud, and no word of the tone engine
 PLACES = 6
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -60,12 +60,12 @@ def merged(*settings: Settings) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What is published. tones: words of the tone engine. film: with pictures. clicks: no words."""
+    """What is published. tones: words of the tone engine. film: with pictures. whistle: no words."""
 
     wav: Path
     tones: Recording
     film: Recording
-    clicks: Recording
+    whistle: Recording
 
 
 def media_in(folder: Path) -> Media:
@@ -73,13 +73,13 @@ def media_in(folder: Path) -> Media:
     folder.mkdir(parents=True, exist_ok=True)
     wav = tone_engine.write(folder / "tones.wav", MEDIA_SECONDS)
     at = np.arange(round(MEDIA_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
-    loud = 0.3 * np.sin(2 * np.pi * 900 * at) * (at % EVERY < CLICK)
-    clicks = tone_engine.write_wav(folder / "clicks.wav", loud.astype(np.float32))
+    loud = 0.3 * np.sin(2 * np.pi * WHISTLE * at) * (at % 3.0 < 2.0)
+    whistle = tone_engine.write_wav(folder / "whistle.wav", loud.astype(np.float32))
     return Media(
         wav,
         recording(folder, seconds=MEDIA_SECONDS, audio=wav, form=None),
         recording(folder, seconds=MEDIA_SECONDS, audio=wav, form=PICTURES),
-        recording(folder, seconds=MEDIA_SECONDS, audio=clicks, form=None),
+        recording(folder, seconds=MEDIA_SECONDS, audio=whistle, form=None),
     )
 
 
@@ -148,6 +148,8 @@ class Stage:
         publisher.begin()
         self.publishers[name] = publisher
         self.closing.push_async_callback(publisher.close)
+        ending = asyncio.create_task(_end_with_connection(publisher))
+        self.closing.callback(ending.cancel)
         return publisher
 
     async def offer(self, name: str) -> None:
@@ -177,6 +179,13 @@ class Stage:
         async with self.client(server) as client:
             listed = (await client.get("/v1/sessions?state=live")).json()["sessions"]
         return next(str(one["id"]) for one in listed if name in str(one))
+
+
+async def _end_with_connection(publisher: Publisher) -> None:
+    """Send nothing more once the server has closed the connection, or is gone."""
+    await publisher.gone.wait()
+    for track in publisher.tracks:
+        track.end()
 
 
 async def forever() -> None:
