@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from load_tests.alert_faults import lossy_network
+from load_tests.alert_faults import broken_network
 from load_tests.alert_stage import PLACES, Media, Stage, merged
 from load_tests.cluster_nodes import Node, Redis, settings_of
 from load_tests.dashboard_picture import Panel, panels
@@ -26,8 +26,8 @@ QUESTIONS = ("What was said last?", "What is on the screen?", "How many words we
 async def played(folder: Path, media: Media, prometheus: Prometheus) -> list[Panel]:
     """The panels of two nodes with publishers, subscribers, questions and a watch.
 
-    A worker is killed, a publisher loses packets, Redis is away for five seconds, and publishers are refused,
-    so that lines leave 0.
+    A worker is killed, a publisher's network is away now and then, Redis is away for five seconds, and
+    publishers are refused, so that lines leave 0.
     """
     stage = Stage(folder, media)
     async with stage.closing:
@@ -35,7 +35,7 @@ async def played(folder: Path, media: Media, prometheus: Prometheus) -> list[Pan
         await prometheus.scrape(stage.targets)
         async with asyncio.timeout(10 * SECONDS), asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(_ask(stage))
-            losing = tasks.create_task(lossy_network(stage))
+            losing = tasks.create_task(broken_network(stage))
             await _small_faults(stage)
             asking.cancel()
             losing.cancel()

@@ -14,6 +14,7 @@ import socket
 
 import httpx
 
+from load_tests import tone_engine
 from load_tests.alert_stage import (
     PLACES,
     Stage,
@@ -57,6 +58,11 @@ async def publishers(stage: Stage) -> None:
         }
     )
     await stage.publish("stays", stage.media.film)
+    session = await stage.session_of("stays")
+    async with stage.client() as client:  # so that there is a past that no socket's buffer holds
+        for word in range(tone_engine.WORDS):
+            body = {"when": f'"w{word}"', "cooldown_s": 0}
+            (await client.post(f"/v1/sessions/{session}/watches", json=body)).raise_for_status()
 
 
 async def publisher_vanishes(stage: Stage) -> None:
@@ -178,22 +184,25 @@ async def sound_without_words(stage: Stage) -> None:
         await publisher.close()
 
 
-async def lossy_network(stage: Stage) -> None:
-    """A publisher whose network loses every tenth datagram."""
-    plain = whip(f"{stage.server.address}/whip/lossy", KEY)
+async def broken_network(stage: Stage) -> None:
+    """A publisher whose network is away for one second of three: losses below 0.3 s are no gap."""
+    plain = whip(f"{stage.server.address}/whip/broken", KEY)
+    made: list[UdpRelay] = []
     async with contextlib.AsyncExitStack() as relays:
 
         async def relayed(offer: str) -> str:
             answer = await plain(without_candidates(offer))
-            lossy = UdpRelay(service_address(answer), Link(loss=0.1), 1)
-            relay = await relays.enter_async_context(lossy)
-            return through(answer, relay.port)
+            made.append(await relays.enter_async_context(UdpRelay(service_address(answer), Link(), 1)))
+            return through(answer, made[0].port)
 
         publisher = Publisher(stage.media.tones)
         try:
             await publisher.connect(relayed)
             publisher.begin()
-            await forever()
+            while True:
+                for loss, seconds in ((0.0, 2.0), (1.0, 1.0)):
+                    made[0].up.link = Link(loss=loss)
+                    await asyncio.sleep(seconds)
         finally:
             await publisher.close()
 

@@ -55,13 +55,15 @@ PLANS: Sequence[Plan] = (
                 alert_faults.slow_subscribers,
             ),
             Step(["StreamsvcRefusing"], "more publishers than limits.sessions", alert_faults.one_too_many),
-            Step(["StreamsvcDown"], "kill -9 of serve", alert_faults.kill),
         ),
     ),
     Plan(
         "relays",
         alert_faults.relays,
-        (Step(["StreamsvcIceServerFails"], "all TURN servers are dead", alert_faults.dead_relays),),
+        (
+            Step(["StreamsvcIceServerFails"], "all TURN servers are dead", alert_faults.dead_relays),
+            Step(["StreamsvcDown"], "kill -9 of serve", alert_faults.kill),
+        ),
     ),
     Plan(
         "speech",
@@ -74,8 +76,8 @@ PLANS: Sequence[Plan] = (
             ),
             Step(
                 ["StreamsvcCaptionGaps"],
-                "a network that loses 10 % of the datagrams",
-                alert_faults.lossy_network,
+                "a network that is away for 1 s of 3",
+                alert_faults.broken_network,
             ),
             Step(
                 ["StreamsvcLate", "StreamsvcDegraded", "StreamsvcNoQuestions"],
