@@ -225,6 +225,7 @@ BEGUN: Mapping[Counter, Sequence[str]] = {
     ice_server_failures: ("name", "refused", "credentials", "silent", "failed"),
     webhooks: ("sent", "dropped", "refused", "no_answer", "given_up"),
     cluster_takeovers: ("kept", "new"),
+    cluster_dropped: ("thumbnail", "ephemeral"),
     spans: ("exported", "queue", "refused", "ended"),
 }
 for _counter, _values in BEGUN.items():
