@@ -75,6 +75,8 @@ def recognised(samples: Any) -> list[tuple[str, float, float]]:
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
         word = _word(samples[first:last])
+        if not word:
+            continue
         if words and words[-1][0] == word and start - words[-1][2] < _SAME:
             words[-1] = (word, words[-1][1], end)
         elif end - start >= _SHORTEST:
@@ -83,10 +85,12 @@ def recognised(samples: Any) -> list[tuple[str, float, float]]:
 
 
 def _word(samples: Any) -> str:
+    """The word of a tone; "": it is above all words, so that it is sound and no word."""
     size = 4096
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), size))
     loudest = float(np.argmax(spectrum)) * SAMPLE_RATE / size
-    return f"w{min(WORDS - 1, max(0, round((loudest - FIRST) / STEP)))}"
+    number = round((loudest - FIRST) / STEP)
+    return "" if number > 2 * WORDS else f"w{min(WORDS - 1, max(0, number))}"
 
 
 def load(options: Mapping[str, Any]) -> Engine:

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client import Counter
 from websockets.asyncio.client import connect
 
 from streamsvc.core import config, metrics
@@ -119,6 +120,36 @@ def test_label_values_in_rules_are_values_that_the_source_sets() -> None:
     }
     assert {"capacity", "budget", "audio", "video", "chunks", "missing", "sent", "exported"} == named
     assert {value for value in named if f'"{value}"' not in source} == set()
+
+
+def test_counters_whose_increase_is_an_alert_begin_at_zero() -> None:
+    # Else their first event would be no increase. streamsvc_worker_restarts begins with its worker.
+    begun = {f"{counter._name}_total": set(values) for counter, values in metrics.BEGUN.items()}
+    labelled = {
+        f"{metric._name}_total"
+        for metric in vars(metrics).values()
+        if isinstance(metric, Counter) and metric._labelnames
+    }
+    named = {
+        name
+        for rule in RULES
+        if "alert" in rule
+        for name in re.findall(r"increase\((streamsvc_\w+)", rule["expr"])
+    }
+    assert len(named) > 10
+    assert (named & labelled) - set(begun) == {"streamsvc_worker_restarts_total"}
+
+
+def test_label_values_that_the_source_counts_begin_at_zero() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "streamsvc").rglob("*.py"))
+    for name, attribute in (
+        ("webhooks", r"webhooks\.labels"),
+        ("connections_refused", r"connections_refused\.labels"),
+        ("sessions_rejected", r"sessions_rejected\.labels"),
+        ("speech", r"metrics\.speech\.labels"),
+    ):
+        values = set(re.findall(attribute + r'\("(\w+)"\)', source))
+        assert values and values <= set(metrics.BEGUN[getattr(metrics, name)])
 
 
 def test_the_budget_of_the_rules_is_that_of_the_settings() -> None:

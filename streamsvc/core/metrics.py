@@ -5,6 +5,8 @@ Base units, no session label. The names are part of the interface: add, never re
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -210,6 +212,25 @@ spans = Counter(
     registry=REGISTRY,
 )
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
+# Counters begin at 0 for each label value that is known. Prometheus sees no increase where a series begins
+# with its first event, so that an alert of that event would not fire
+# (prometheus.io/docs/practices/instrumentation, "Avoid missing metrics").
+BEGUN: Mapping[Counter, Sequence[str]] = {
+    sessions_rejected: ("capacity", "budget", "unpublished", "token_share", "draining"),
+    connections_refused: ("total", "address", "token", "header_seconds", "slow_reader"),
+    frames: ("dropped_audio", "dropped_video", "dropped_chunks"),
+    speech: ("captioned", "missing", "gap"),
+    recordings_stopped: ("queue", "limit", "disk", "format"),
+    ice_failures: ("handshake", "failed"),
+    ice_server_failures: ("name", "refused", "credentials", "silent", "failed"),
+    webhooks: ("sent", "dropped", "refused", "no_answer", "given_up"),
+    cluster_takeovers: ("kept", "new"),
+    cluster_dropped: ("thumbnail", "ephemeral"),
+    spans: ("exported", "queue", "refused", "ended"),
+}
+for _counter, _values in BEGUN.items():
+    for _value in _values:
+        _counter.labels(_value)
 # Memory, processor time, start time, open descriptors and their limit.
 ProcessCollector(namespace="streamsvc", registry=REGISTRY)
 

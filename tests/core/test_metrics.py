@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,6 +77,22 @@ def test_caption_ages_fall_into_the_buckets_of_the_interface() -> None:
     }
     assert [float(edge) for edge in edges] == [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, float("inf")]
     assert (edges["0.25"], edges["0.5"]) == (0.0, 1.0)
+
+
+def test_counters_with_known_labels_begin_at_zero_before_anything_happens() -> None:
+    code = "from streamsvc.core import metrics; print(metrics.render().decode())"
+    fresh = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    begun = {
+        (family.name, value)
+        for family in text_string_to_metric_families(fresh.stdout)
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.value == 0
+        for value in sample.labels.values()
+    }
+    assert begun == {(counter._name, value) for counter, values in metrics.BEGUN.items() for value in values}
+    assert ("streamsvc_recordings_stopped", "limit") in begun
 
 
 def test_build_info_has_version_and_engine() -> None:

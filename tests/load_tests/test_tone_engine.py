@@ -35,6 +35,14 @@ def test_a_lost_packet_within_a_word_does_not_make_two_of_it(tmp_path: Path) -> 
     assert [word for word, _, _ in recognised(sound)] == [word for word, _, _ in spoken]
 
 
+def test_a_whistle_above_all_words_is_speech_without_a_word() -> None:
+    at = np.arange(16 * 512) / SAMPLE_RATE
+    whistle = {"samples": (0.3 * np.sin(2 * np.pi * 7000 * at)).astype(np.float32), "language": "en"}
+    engine = tone_engine.load({})
+    assert engine.ops["transcribe"].run([whistle])[0]["words"] == []  # type: ignore[arg-type,index]
+    assert engine.ops["vad"].run([whistle])[0]["probability"].all()  # type: ignore[arg-type,index]
+
+
 def test_silence_is_no_speech_and_no_word() -> None:
     engine = tone_engine.load({})
     silence = {"samples": np.zeros(5120, np.float32), "language": "en"}
