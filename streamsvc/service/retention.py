@@ -8,23 +8,29 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from streamsvc.core import clock, metrics
-from streamsvc.events.store import size_of
+from streamsvc.events.store import FAILURES, size_of
 from streamsvc.service.auth import root_of
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
 
+log = structlog.get_logger()
 SECONDS = 5.0  # between two sweeps
 IDLE_SECONDS = 60.0  # without a reader, after which an ended session leaves the memory
 UNSTORED = 200  # ended sessions in memory alone, of a token and those made with it; its oldest go first
 
 
 async def run(sessions: Sessions) -> None:
-    """Sweep from time to time, until cancelled."""
+    """Sweep from time to time, until cancelled; a sweep that fails is tried again."""
     while True:
         await clock.sleep(SECONDS)
-        await sweep(sessions)
+        try:
+            await sweep(sessions)
+        except FAILURES as error:  # the data folder cannot be read now
+            log.error("ended sessions could not be erased", error=type(error).__name__)
 
 
 async def sweep(sessions: Sessions) -> None:

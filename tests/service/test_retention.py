@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import Conflict, NotFound
@@ -44,6 +45,28 @@ def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
             assert not (tmp_path / session.id).exists()
             assert running.sessions.find(live.id) is live
             assert (tmp_path / live.id).exists()
+
+    stage.run(main())
+
+
+def test_sweeping_goes_on_after_a_sweep_that_failed(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_be_read(folder: Path) -> int:
+        raise PermissionError(str(folder))
+
+    async def main() -> None:
+        async with serving(tmp_path, store={"retention": 20.0}) as running:
+            session = await running.sessions.create()
+            await running.sessions.delete(session.id)
+            with monkeypatch.context() as patch, capture_logs() as lines:
+                patch.setattr(retention, "size_of", cannot_be_read)
+                await clock.sleep(2 * retention.SECONDS)
+            told = [line for line in lines if line["event"] == "ended sessions could not be erased"]
+            assert [line["error"] for line in told] == ["PermissionError"] * len(told) != []
+            assert str(tmp_path) not in str(told)
+            await clock.sleep(20.0 + 2 * retention.SECONDS)
+            assert not (tmp_path / session.id).exists()
 
     stage.run(main())
 
