@@ -197,3 +197,10 @@ def test_a_door_beyond_loopback_needs_a_key(setting: str) -> None:
         load(ingest={setting: "0.0.0.0:9710"})
     load(ingest={setting: "127.0.0.1:9710"})
     load(ingest={setting: "0.0.0.0:9710"}, server={"api_key": "a key of sixteen characters"})
+
+
+def test_a_command_without_listeners_needs_no_key() -> None:
+    with pytest.raises(ConfigError, match=r"settings: refusing to listen on 0\.0\.0\.0 without a key"):
+        load(server={"host": "0.0.0.0"})
+    settings = load(listens=False, server={"host": "0.0.0.0"}, ingest={"srt_listen": "0.0.0.0:9710"})
+    assert settings.server.host == "0.0.0.0"
