@@ -51,8 +51,11 @@ _OF_ADMINISTRATORS = {"clone", "clone3", "mount", "pivot_root", "setns", "umount
 _NAMESPACE_FLAGS = 0x7E020000  # of clone(2): CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _NEW_NET = 0x40000000
 _EPERM, _ENOSYS = 1, 38
-# What podman leaves on a machine that never ran it.
-_TRACES = tuple(map(Path, ("/run/libpod", "/dev/shm/libpod_lock", "/var/lib/cni", "/run/containers")))
+# What podman leaves on a machine that never ran it. (/run/netns stays: others may use it by now.)
+_TRACES = (
+    *("/dev/shm/libpod_lock", "/run/containers", "/run/crun", "/run/libpod", "/run/runc"),
+    *("/var/cache/containers", "/var/lib/cni", "/var/lib/containers"),
+)
 
 
 def missing() -> str | None:
@@ -204,7 +207,9 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._traces = [path for path in _TRACES if not path.exists()]
+        self._traces = [path for path in map(Path, _TRACES) if not path.exists()]
+        self._temporary = folder / "tmp"  # layers on their way, too much for a small /tmp
+        self._temporary.mkdir(parents=True, exist_ok=True)
         self._podman = [
             *("podman", "--root", str(folder / "root"), "--runroot", str(folder / "runroot")),
             *("--tmpdir", str(folder / "libpod"), "--network-config-dir", str(folder / "networks")),
@@ -222,7 +227,7 @@ class Engine:
         Raises:
             SystemExit: it failed, and `check` is set; its last lines are in the message.
         """
-        return _run(self.command(*arguments), check=check)
+        return _run(self.command(*arguments), check=check, temporary=self._temporary)
 
     def ask(self, *arguments: str) -> str:
         """What a command prints."""
@@ -246,7 +251,7 @@ class Engine:
             options.write_text(apt_options(_run(["apt-config", "dump"]).stdout))
             # Debian's images unpack without syncing too.
             command = ["mmdebstrap", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--aptopt={options}"]
-            _run([*command, release, str(tar), *apt_sources(release)])
+            _run([*command, release, str(tar), *apt_sources(release)], temporary=self._temporary)
             self.run("import", "--change", 'CMD ["bash"]', str(tar), BASE)
             tar.unlink()
         return time.monotonic() - began
@@ -271,9 +276,8 @@ class Engine:
         """End and delete everything."""
         for command in ("rm --all --force --time 0", "volume rm --all --force", "rmi --all --force"):
             self.run(*command.split(), check=False)
-        subprocess.run(
-            ["umount", "--lazy", self.folder / "root" / "overlay"], capture_output=True, check=False
-        )
+        overlay = self.folder / "root" / "overlay"
+        subprocess.run(["umount", "--recursive", "--lazy", overlay], capture_output=True, check=False)
         for path in (self.folder, *self._traces):
             if path.is_file():
                 path.unlink()
@@ -291,8 +295,18 @@ def strict_profile(folder: Path) -> Path:
     return path
 
 
-def _run(command: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+def _run(
+    command: Sequence[str], *, check: bool = True, temporary: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    places = {} if temporary is None else {"TMPDIR": str(temporary)}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **places},
+        check=False,
+    )
     if check and done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         raise SystemExit(f"{command[0]} ended with status {done.returncode}: {last}")
