@@ -355,23 +355,29 @@ class Settings(BaseSettings):
 _config_file: dict[str, Path] = {}  # read by the TOML source during one `load`
 
 
-def load(path: Path | None = None, *, listens: bool = True, **flags: dict[str, Any]) -> Settings:
+def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
     """Load and validate the settings.
 
     Args:
         path: a TOML file, or None.
-        listens: False: the command opens no listener (`models pull`), and needs no key where one would.
         flags: groups of settings given on the command line, e.g. `server={"port": 9000}`.
 
     Raises:
         ConfigError: a setting is invalid; the message names it.
     """
+    settings = read(path, **flags)
+    settings.check_listeners()
+    return settings
+
+
+def read(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
+    """Load the settings of a command that opens no listener, such as `models pull`: no key is needed."""
     if path is not None and not path.is_file():
         raise ConfigError(f"the configuration file {path} does not exist")
     if path is not None:
         _config_file["path"] = path
     try:
-        settings = Settings(**flags)  # type: ignore[arg-type]
+        return Settings(**flags)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError(plain_errors(error.errors(), Settings, "settings")) from None
     except SettingsError as error:  # its cause may quote a key
@@ -384,6 +390,3 @@ def load(path: Path | None = None, *, listens: bool = True, **flags: dict[str, A
         raise ConfigError(f"{path or 'settings'}: {error}") from None
     finally:
         _config_file.clear()
-    if listens:
-        settings.check_listeners()
-    return settings
