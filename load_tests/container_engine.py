@@ -283,7 +283,10 @@ class Engine:
                 path.unlink()
             else:
                 shutil.rmtree(path, ignore_errors=True)
-        for place in Path("/sys/fs/cgroup").glob("**/libpod_parent"):
+        groups = [
+            place for top in Path("/sys/fs/cgroup").glob("**/libpod_parent") for place in top.glob("**/")
+        ]
+        for place in sorted(groups, reverse=True):  # "conmon" in it first
             with contextlib.suppress(OSError):  # another podman's containers
                 place.rmdir()
 
