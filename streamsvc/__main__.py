@@ -386,7 +386,7 @@ def models(
     config_file: ConfigFile = None,
 ) -> None:
     """List, fetch and check the models' weights."""
-    folder = config.load(config_file).models.dir / "models"
+    folder = config.read(config_file).models.dir / "models"
     # By dotted name: no static import of engines.
     command: Any = importlib.import_module("engines.models_command")
     status = command.main([do, *context.args, "--dir", str(folder)])

@@ -59,6 +59,13 @@ def test_with_broken_weights_the_service_does_not_say_that_it_is_ready(tmp_path:
     assert f"`streamsvc models pull {name}`" in ended.stderr
 
 
+def test_weights_are_looked_at_without_a_key_where_serve_would_need_one(tmp_path: Path) -> None:
+    image = {"STREAMSVC_SERVER__HOST": "0.0.0.0", "STREAMSVC_MODELS__DIR": str(tmp_path)}
+    ended = run("models", "list", **image)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "without a key" in run("serve", **image).stderr
+
+
 def test_the_version_is_printed() -> None:
     ended = run("--version")
     assert (ended.returncode, ended.stdout.strip()) == (0, f"streamsvc {streamsvc.__version__}")

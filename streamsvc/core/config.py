@@ -302,21 +302,25 @@ class Settings(BaseSettings):
             raise ValueError("remote.key must not be in a file: set STREAMSVC_REMOTE__KEY")
         return (init_settings, env_settings, *file)
 
-    @model_validator(mode="after")
-    def _bind_is_guarded(self) -> Settings:
-        if not web_address.is_loopback(self.server.host) and self.server.api_key is None:
-            raise ValueError(
-                f"refusing to listen on {self.server.host} without a key: anyone who can reach this machine "
-                "could publish and listen. Set STREAMSVC_SERVER__API_KEY (16 characters or more) "
-                "or bind 127.0.0.1"
+    def check_listeners(self) -> None:
+        """Raise ConfigError where a listener would be open to other machines without a key."""
+        if self.server.api_key is not None:
+            return
+        if not web_address.is_loopback(self.server.host):
+            raise ConfigError(
+                f"settings: refusing to listen on {self.server.host} without a key: anyone who can reach "
+                "this machine could publish and listen. Set STREAMSVC_SERVER__API_KEY (16 characters or "
+                "more) or bind 127.0.0.1"
             )
         for door, listens in (("rtmp", self.ingest.rtmp_listen), ("srt", self.ingest.srt_listen)):
-            inner = not listens or web_address.is_loopback(web_address.host_and_port(listens)[0])
-            if not inner and self.server.api_key is None:
-                raise ValueError(
-                    f"ingest.{door}_listen: refusing to open {listens} without a key: anyone may publish."
-                    " Set STREAMSVC_SERVER__API_KEY (16 characters or more) or listen on 127.0.0.1"
+            if listens and not web_address.is_loopback(web_address.host_and_port(listens)[0]):
+                raise ConfigError(
+                    f"settings: ingest.{door}_listen: refusing to open {listens} without a key: anyone may "
+                    "publish. Set STREAMSVC_SERVER__API_KEY (16 characters or more) or listen on 127.0.0.1"
                 )
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Settings:
         if (self.server.tls_cert is None) != (self.server.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         return self
@@ -361,6 +365,13 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
     Raises:
         ConfigError: a setting is invalid; the message names it.
     """
+    settings = read(path, **flags)
+    settings.check_listeners()
+    return settings
+
+
+def read(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
+    """Load the settings of a command that opens no listener, such as `models pull`: no key is needed."""
     if path is not None and not path.is_file():
         raise ConfigError(f"the configuration file {path} does not exist")
     if path is not None:

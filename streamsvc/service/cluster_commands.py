@@ -39,7 +39,7 @@ def serve_models(
     ] = None,
 ) -> None:
     """Deploy the models of the settings on Ray Serve; nodes find them with workers.transport = "ray"."""
-    settings = config.load(config_file)
+    settings = config.read(config_file)
     where = address or settings.workers.address
     if where != ray_deployment.LOCAL:
         try:

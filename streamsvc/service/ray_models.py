@@ -27,7 +27,7 @@ def application(args: Mapping[str, str]) -> Application:
     Raises:
         ConfigError: these settings have no such worker.
     """
-    settings = config.load(Path(args["config"]) if "config" in args else None)
+    settings = config.read(Path(args["config"]) if "config" in args else None)
     jobs = jobs_of(settings, think_model(settings))
     worker = args.get("worker", "")
     if worker not in jobs:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamsvc.core import web_address
-from streamsvc.core.config import load
+from streamsvc.core.config import load, read
 from streamsvc.core.errors import ConfigError
 
 KEY = "a-key-of-sixteen-or-more"
@@ -197,3 +197,10 @@ def test_a_door_beyond_loopback_needs_a_key(setting: str) -> None:
         load(ingest={setting: "0.0.0.0:9710"})
     load(ingest={setting: "127.0.0.1:9710"})
     load(ingest={setting: "0.0.0.0:9710"}, server={"api_key": "a key of sixteen characters"})
+
+
+def test_a_command_without_listeners_needs_no_key() -> None:
+    with pytest.raises(ConfigError, match=r"settings: refusing to listen on 0\.0\.0\.0 without a key"):
+        load(server={"host": "0.0.0.0"})
+    settings = read(server={"host": "0.0.0.0"}, ingest={"srt_listen": "0.0.0.0:9710"})
+    assert settings.server.host == "0.0.0.0"

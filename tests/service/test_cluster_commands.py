@@ -29,6 +29,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return ["hear", "think"]
 
     monkeypatch.setenv("STREAMSVC_THINK__MODEL", "smollm2-135m-instruct")
+    monkeypatch.setenv("STREAMSVC_SERVER__HOST", "0.0.0.0")  # of the image; no key: nothing listens there
     monkeypatch.setattr(ray_models, "deploy", deploy)
     monkeypatch.setattr(ray_deployment, "address", lambda: "10.0.0.1:6379")
     monkeypatch.setattr(ray_deployment, "disconnect", lambda: said.append("disconnected"))

@@ -73,7 +73,12 @@ def test_a_local_cluster_needs_the_weights_here_and_reserves_nothing(
     assert {scale.cores for scale in deployed[1][1].values()} == {0.0}
 
 
-def test_an_application_is_built_of_its_worker_and_its_file(deployed: list[Any], tmp_path: Path) -> None:
+def test_an_application_is_built_of_its_worker_and_its_file(
+    deployed: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "STREAMSVC_SERVER__HOST", "0.0.0.0"
+    )  # of the image, on machines without the service's key
     file = tmp_path / "streamsvc.toml"
     file.write_text('[think]\nmodel = "smollm2-135m-instruct"\n[workers]\nreplicas = 3\n')
     assert ray_models.application({"worker": "hear", "config": str(file)}) == "built"
