@@ -16,7 +16,7 @@ from streamsvc.core.errors import (
     StreamsvcError,
 )
 from streamsvc.service.capacity import Room
-from streamsvc.service.media_input import State
+from streamsvc.service.media_input import MediaInput, State
 from tests.builders.fake_service import Peer, at, kept, serving
 from tests.builders.session import sends
 
@@ -47,6 +47,7 @@ def test_a_publisher_makes_its_session_and_a_second_one_is_refused(
             session = running.sessions.find("mine")
             assert at(session, State.LIVE)
             assert running.publications.by_resource == {publication.resource: publication}
+            assert len(publication.resource) >= 22, "128 bits: whoever guesses it ends the publication"
             with pytest.raises(Conflict) as caught:
                 await running.publications.publish("mine", "good")
             assert (caught.value.code, caught.value.status) == ("already_publishing", 409)
@@ -199,6 +200,22 @@ def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(
                 await failing
             await asyncio.sleep(0.5)
             assert at(running.sessions.find("mine"), State.LIVE)
+
+    stage.run(main())
+
+
+def test_the_peer_of_a_publisher_that_is_refused_after_its_answer_is_closed(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(media: MediaInput, publisher: object) -> None:
+        raise Conflict("another one was quicker", code="already_publishing")
+
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            monkeypatch.setattr(MediaInput, "attach", refuse)
+            with pytest.raises(Conflict):
+                await running.publications.publish("mine", "good")
+            assert [peer.closed for peer in peers] == [1]
 
     stage.run(main())
 

@@ -119,8 +119,10 @@ async def test_a_full_node_sends_publishers_to_a_free_one_and_nobody_is_sent_twi
         sent = await two.client.post("/whip/second", content="good", headers=SDP)
         assert sent.status_code == 307
         await published(one, "third")  # meanwhile it is full too
-        async with httpx.AsyncClient() as publisher:
-            refused = await publisher.post(sent.headers["location"], content="good", headers=SDP)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(one.part.publishing, "_free", lambda kind: "http://three.example")
+            async with httpx.AsyncClient() as publisher:
+                refused = await publisher.post(sent.headers["location"], content="good", headers=SDP)
         assert error_of(refused) == (503, "capacity")
         await until(lambda: two.part.node.nodes["one"].free["audio"] == 0)
         nowhere = await two.client.post("/whip/second", content="good", headers=SDP)

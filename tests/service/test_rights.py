@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from starlette.requests import HTTPConnection
 
 from streamsvc.core.types import Grants
 from streamsvc.service import app as application
@@ -183,3 +184,13 @@ def test_the_documentation_has_the_table() -> None:
         "put between the markers in deploy/README.md what this prints: "
         "python -c 'from streamsvc.service import rights; print(rights.table())'"
     )
+
+
+def test_rates_count_tokens_that_were_made_with_one_as_that_one() -> None:
+    asked = HTTPConnection({"type": "http", "client": ("10.0.0.1", 5000), "headers": []})
+
+    def counted(holder: str) -> str:
+        return rights.counted_as(Grants("t", "*", frozenset(), None, holder), asked)
+
+    assert counted("mother") == counted("mother.child") == "token:mother" != counted("other")
+    assert counted("owner") == "host:10.0.0.1"

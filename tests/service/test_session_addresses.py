@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 from streamsvc.core.config import Server
 from streamsvc.core.types import Grants
 from streamsvc.service.auth import OWNER, PERMISSIONS, Auth
@@ -51,3 +53,13 @@ def test_the_token_of_an_overlay_may_subscribe_to_this_name_alone_and_ends_with_
     made = auth.grants({}, (f"streamsvc.token.{overlay.partition('#token=')[2]}",))
     assert (made.session, made.may, made.expires) == ("studio", frozenset({"subscribe"}), grants.expires)
     assert made.holder.startswith(f"{grants.holder}.")
+
+
+def test_what_is_signed_for_a_token_ends_with_it() -> None:
+    auth = Auth(SERVER)
+    issued = auth.token(OWNED, session="studio", may=("subscribe",), seconds=60)
+    grants = auth.grants({"authorization": f"Bearer {issued.token}"})
+    found = signed_addresses(new_id("studio"), SERVER, auth, grants, 600)
+    for url in (found["events_url"], found["captions_url"]):
+        asked = dict(parse_qsl(url.partition("?")[2]))
+        assert (int(asked["exp"]), asked["by"]) == (grants.expires, grants.holder)

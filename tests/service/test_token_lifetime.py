@@ -8,10 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 from websockets.exceptions import ConnectionClosed
 
+from streamsvc.core.config import Server
 from streamsvc.core.errors import Unauthorized
-from streamsvc.core.types import Keyframe, VideoFrame
+from streamsvc.core.types import Grants, Keyframe, VideoFrame
 from streamsvc.service import token_lifetime
 from streamsvc.service.auth import Auth
 from tests.builders.service import error_of, open_session, serving, socket_of, until
@@ -237,3 +239,26 @@ async def test_who_has_minted_all_it_may_can_still_revoke_and_a_child_uses_up_it
         assert [answer.status_code for answer in invented] == [204, 204, 429]
         assert (await client.delete(path, headers=mine)).status_code == 204
         assert (await client.delete(f"/v1/tokens/{other['jti']}", headers=mine)).status_code == 204
+
+
+async def test_what_has_ended_by_itself_is_not_ended_again() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    grants = Grants("t", "*", frozenset(), 1.0, "aaaaaaaaaaaa")
+    for last in (
+        [{"type": "websocket.accept"}, {"type": "websocket.close", "code": 1000}],
+        [{"type": "http.response.start", "status": 200, "headers": []}, {"type": "http.response.body"}],
+    ):
+        sent.clear()
+        answer = token_lifetime._Sent(send, Auth(Server(api_key=KEY)), grants)
+        for message in last:
+            await answer(message)
+        kind = str(last[0]["type"]).partition(".")[0]
+        await answer.end({"type": kind, "path": "/v1/x"}, receive, Unauthorized("over"))
+        assert sent == last
