@@ -210,12 +210,10 @@ async def mounted(stage: Stage, name: str, size: str) -> Path:
     """A disk of its own, in memory, until the end of the stage. Raises SystemExit: we may not mount one."""
     place = stage.folder / name
     place.mkdir(parents=True)
-    done = await asyncio.to_thread(
-        subprocess.run, ["mount", "-t", "tmpfs", "-o", f"size={size}", name, place], check=False
-    )
-    if done.returncode:
+    command = ("mount", "-t", "tmpfs", "-o", f"size={size}", name, str(place))
+    if await asyncio.to_thread(subprocess.call, command):
         raise SystemExit("a disk cannot be mounted: run this as root, or leave the stages disk and full out")
-    stage.closing.callback(subprocess.run, ["umount", "--lazy", place], check=False)
+    stage.closing.callback(subprocess.call, ("umount", "--lazy", str(place)))
     return place
 
 

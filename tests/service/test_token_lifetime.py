@@ -251,10 +251,11 @@ async def test_what_has_ended_by_itself_is_not_ended_again() -> None:
         raise AssertionError
 
     grants = Grants("t", "*", frozenset(), 1.0, "aaaaaaaaaaaa")
-    for last in (
+    whole: list[list[Message]] = [
         [{"type": "websocket.accept"}, {"type": "websocket.close", "code": 1000}],
         [{"type": "http.response.start", "status": 200, "headers": []}, {"type": "http.response.body"}],
-    ):
+    ]
+    for last in whole:
         sent.clear()
         answer = token_lifetime._Sent(send, Auth(Server(api_key=KEY)), grants)
         for message in last:
