@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +58,9 @@ def serve_models(
 
 def _until_signal() -> None:
     """Wait for SIGINT or SIGTERM."""
-    stop = threading.Event()
+    came: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+        signal.signal(number, lambda number, _: came.append(number))
+    # No threading.Event: a signal just before its wait does not end it, and one within may lock it for good.
+    while not came:
+        time.sleep(0.2)
