@@ -15,6 +15,16 @@ from tests.builders.redis_server import RedisServer
 HELD: list[Argument] = ["one:7", 7, 10_000, 60_000]
 
 
+Write = tuple[Script, list[str], list[Argument]]  # its keys, its arguments after those that all have
+WRITES: list[Write] = [
+    (scripts.APPEND, ["log"], [100, 0, 1, "caption.final", "", "{"]),
+    (scripts.LIVE, ["live"], [100, "caption.partial", "", "{"]),
+    (scripts.FRAME, ["times", "frames"], [10, "1.500", b"\xff\xd8"]),
+    (scripts.FACTS, ["meta"], ["name", "lecture"]),
+    (scripts.QUESTION, ["questions", "names"], [10, "q", "what?"]),
+]
+
+
 @pytest.fixture
 async def redis(redis_server: RedisServer) -> AsyncIterator[RedisClient]:
     client = RedisClient(settings_of(redis_server))
@@ -80,14 +90,7 @@ async def test_a_renewal_prolongs_the_lease(redis: RedisClient) -> None:
 
 
 async def test_all_that_is_written_runs_out(redis: RedisClient) -> None:
-    writes: list[tuple[Script, list[str], list[Argument]]] = [
-        (scripts.APPEND, ["log"], [100, 0, 1, "caption.final", "", "{"]),
-        (scripts.LIVE, ["live"], [100, "caption.partial", "", "{"]),
-        (scripts.FRAME, ["times", "frames"], [10, "1.500", b"\xff\xd8"]),
-        (scripts.FACTS, ["meta"], ["name", "lecture"]),
-        (scripts.QUESTION, ["questions", "names"], [10, "q", "what?"]),
-    ]
-    for script, keys, arguments in writes:
+    for script, keys, arguments in WRITES:
         await redis.script(script, ["owner", "fence", *keys], [*HELD, *arguments])
         assert [key for key in keys if not 0 < await left(redis, key) <= 60_000] == []
 
@@ -143,15 +146,8 @@ async def test_who_has_lost_a_session_writes_nothing(
     for key, value in (("owner", owner), ("fence", fence)):
         if value is not None:
             await redis.run("SET", key, value)
-    writes: list[tuple[Script, list[str], list[Argument]]] = [
-        (scripts.APPEND, ["log"], [100, 0, 1, "caption.final", "", "{"]),
-        (scripts.LIVE, ["live"], [100, "caption.partial", "", "{"]),
-        (scripts.FRAME, ["times", "frames"], [10, "1.500", b"\xff\xd8"]),
-        (scripts.FACTS, ["meta"], ["name", "lecture"]),
-        (scripts.QUESTION, ["questions", "names"], [10, "q", "what?"]),
-        (scripts.RENEW, ["meta", "log", "followed"], ["run"]),
-    ]
-    for script, keys, arguments in writes:
+    renewal: Write = (scripts.RENEW, ["meta", "log", "followed"], ["run"])
+    for script, keys, arguments in (*WRITES, renewal):
         reply = items(await redis.script(script, ["owner", "fence", *keys], [*HELD, *arguments]))
         assert (reply[0] == scripts.OK) is held
     there = await redis.run("EXISTS", "log", "live", "times", "frames", "meta", "questions", "names")

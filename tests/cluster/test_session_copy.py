@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def copy_of(node: ClusterNode, own: Own, **facts: str) -> SessionCopy:
     copy = node.copy_of(SESSION, FACTS | facts)
     copy.begin(own)
     return copy
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test kills and starts again; it keeps what it has."""
+    server = RedisServer(tmp_path, keeps=True)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 async def seqs(node: ClusterNode) -> list[int]:
@@ -71,32 +83,27 @@ async def test_what_belongs_to_an_event_is_there_before_it(redis_server: RedisSe
 
 
 async def test_while_redis_is_away_nothing_waits_and_all_is_copied_in_order_on_its_return(
-    tmp_path: Path,
+    mortal: RedisServer,
 ) -> None:
-    server = RedisServer(tmp_path, keeps=True)
-    server.start()
-    try:
-        async with node_of(server) as node:
-            own = Own()
-            copy = copy_of(node, own)
-            await copy.write(own.add(2))
-            server.kill()
-            began = clock.now()
-            for _ in range(50):
-                await copy.write(own.add(10))
-            assert clock.now() - began < 50 * node.settings.write_seconds / 2
-            assert not node.up
-            assert copy.waiting == 500
-            server.start()
-            await until(lambda: not copy.behind)
-            assert await seqs(node) == list(range(1, 503))
-            await copy.write(own.add())
-            await until(lambda: not copy.behind)  # on a busy machine Redis may have taken too long
-            assert (await seqs(node))[-1] == 503
-            assert copy.waiting == 0
-            assert (await node.log.meta(SESSION))["behind"] == ""
-    finally:
-        server.kill()
+    async with node_of(mortal) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add(2))
+        mortal.kill()
+        began = clock.now()
+        for _ in range(50):
+            await copy.write(own.add(10))
+        assert clock.now() - began < 50 * node.settings.write_seconds / 2
+        assert not node.up
+        assert copy.waiting == 500
+        mortal.start()
+        await until(lambda: not copy.behind)
+        assert await seqs(node) == list(range(1, 503))
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)  # on a busy machine Redis may have taken too long
+        assert (await seqs(node))[-1] == 503
+        assert copy.waiting == 0
+        assert (await node.log.meta(SESSION))["behind"] == ""
 
 
 async def test_a_redis_that_has_lost_its_data_gets_all_of_it_again(redis_server: RedisServer) -> None:
@@ -316,26 +323,21 @@ async def test_a_session_is_listed_with_its_facts_and_stays_so_without_events(
         assert await node.log.broadcasts("lecture") == [SESSION]
 
 
-async def test_what_belongs_to_an_event_comes_with_it_after_an_outage(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path, keeps=True)
-    server.start()
-    try:
-        async with node_of(server) as node:
-            own = Own()
-            copy = copy_of(node, own)
-            await copy.write(own.add())
-            await until(lambda: not copy.behind)
-            server.kill()
-            copy.put_frame(1.5, b"\xff\xd8")
-            copy.put_question(("q", "", "asker", None, "what?"))
-            await copy.write(own.add())
-            server.start()
-            await until(lambda: not copy.behind and node.up)
-            assert await seqs(node) == [1, 2]
-            assert await node.log.frame_at(SESSION, 2.0) == b"\xff\xd8"
-            assert len(await node.log.questions(SESSION)) == 1
-    finally:
-        server.kill()
+async def test_what_belongs_to_an_event_comes_with_it_after_an_outage(mortal: RedisServer) -> None:
+    async with node_of(mortal) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)
+        mortal.kill()
+        copy.put_frame(1.5, b"\xff\xd8")
+        copy.put_question(("q", "", "asker", None, "what?"))
+        await copy.write(own.add())
+        mortal.start()
+        await until(lambda: not copy.behind and node.up)
+        assert await seqs(node) == [1, 2]
+        assert await node.log.frame_at(SESSION, 2.0) == b"\xff\xd8"
+        assert len(await node.log.questions(SESSION)) == 1
 
 
 async def test_what_is_copied_while_a_renewal_is_under_way_is_not_taken_for_lost(
@@ -391,26 +393,21 @@ async def test_what_comes_after_a_hole_is_copied_after_what_is_missing(redis_ser
         assert await seqs(node) == [1, 2, 3]
 
 
-async def test_redis_is_told_that_it_lacks_events_while_they_are_copied(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path, keeps=True)
-    server.start()
-    try:
-        async with node_of(server) as node:
-            own = Own()
-            copy = copy_of(node, own)
-            await copy.write(own.add())
-            await until(lambda: not copy.behind)
-            server.kill()
-            own.readable = False  # its disk is slow: the copying takes long
-            await copy.write(own.add())
-            server.start()
-            async with asyncio.timeout(10):
-                while not node.up or (await node.log.meta(SESSION)).get("behind") != "1":  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-            own.readable = True
-            await until(lambda: not copy.behind)
-    finally:
-        server.kill()
+async def test_redis_is_told_that_it_lacks_events_while_they_are_copied(mortal: RedisServer) -> None:
+    async with node_of(mortal) as node:
+        own = Own()
+        copy = copy_of(node, own)
+        await copy.write(own.add())
+        await until(lambda: not copy.behind)
+        mortal.kill()
+        own.readable = False  # its disk is slow: the copying takes long
+        await copy.write(own.add())
+        mortal.start()
+        async with asyncio.timeout(10):
+            while not node.up or (await node.log.meta(SESSION)).get("behind") != "1":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        own.readable = True
+        await until(lambda: not copy.behind)
 
 
 async def test_an_end_waits_a_bounded_time(
