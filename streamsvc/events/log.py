@@ -76,6 +76,9 @@ class EventLog:
     def take(self, entry: Entry, epoch: str) -> None:
         """Show an event that another node has published; the store has it already, where it is durable."""
         if entry.seq is not None:
+            if epoch != self.epoch:
+                for subscriber in self._subscribers:
+                    subscriber.begin_epoch()
             self.epoch, self.seq = epoch, entry.seq
         self._show(entry)
 

@@ -91,6 +91,7 @@ class Subscription:
         self._waiting: deque[tuple[float, Entry]] = deque()  # with the monotonic second of its arrival here
         self._bytes = 0
         self._prev = 0  # seq of the last durable event sent
+        self._seen = 0  # see skip_to
         self._filled = asyncio.Event()
         self._ended = False
         self._failure: StreamsvcError | None = None
@@ -104,6 +105,8 @@ class Subscription:
     def offer(self, entry: Entry, *, filtered: bool = True) -> None:
         """Queue an event; over a limit, ephemeral events are dropped first, then the subscription fails."""
         if self._failure is not None or (filtered and not self.wants(entry)):
+            return
+        if entry.seq is not None and entry.seq <= self._seen:
             return
         self._waiting.append((clock.now(), entry))
         self._bytes += len(entry.text)
@@ -154,9 +157,17 @@ class Subscription:
         return [self._completed(entry) for entry in entries if self.wants(entry)]
 
     def skip_to(self, seq: int) -> None:
-        """Remove waiting durable events up to `seq`: a replay has sent them already."""
+        """Leave out durable events up to `seq`, those that wait and those to come: they were sent already.
+
+        Those to come: at a node that hears of a session's events later than the one that has sent them.
+        """
+        self._seen = seq
         self._waiting = deque(item for item in self._waiting if item[1].seq is None or item[1].seq > seq)
         self._bytes = sum(len(item.text) for _, item in self._waiting)
+
+    def begin_epoch(self) -> None:
+        """Leave nothing out any more: an event that comes is another one than that of its seq before."""
+        self._seen = 0
 
     def _completed(self, entry: Entry) -> tuple[int | None, str]:
         text = self._texts.of(entry, self._prev)

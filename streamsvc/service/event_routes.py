@@ -117,7 +117,10 @@ async def _missed_events(
         return []
     entries, gap = await session.log.since(query.after, query.epoch, session.log.seq)
     replayed = subscription.replay(entries)
-    subscription.skip_to(entries[-1].seq or 0 if entries else query.after)
+    if entries:
+        subscription.skip_to(entries[-1].seq or 0)
+    elif query.epoch == session.log.epoch:  # of another node, which has shown more than this one has heard of
+        subscription.skip_to(query.after)
     return ([(None, gap.text + "}")] if gap is not None else []) + replayed
 
 

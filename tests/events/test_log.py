@@ -24,7 +24,7 @@ from streamsvc.core.session_clock import SessionClock
 from streamsvc.events import schema
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
-from streamsvc.events.subscription import Subscription
+from streamsvc.events.subscription import Entry, Subscription
 from tests.builders.cluster import FACTS, SESSION, node_of, until
 from tests.builders.redis_server import RedisServer
 
@@ -148,6 +148,21 @@ async def test_an_event_between_subscribing_and_replaying_comes_once() -> None:
     live = await subscription.next()
     assert live is not None
     assert [seq for seq, _ in replayed + live] == [1, 2, 3]
+
+
+async def test_what_was_seen_at_another_node_does_not_come_again_but_a_new_epoch_does() -> None:
+    log = a_log()
+    first = log.epoch
+    subscription = log.subscribe()
+    subscription.skip_to(3)  # seen where the events were shown, before this node heard of them
+
+    def told(seq: int, epoch: str) -> None:
+        log.take(Entry(seq, "caption.final", None, f'{{"id":"{epoch}.{seq}"'), epoch)
+
+    for seq in (2, 3, 4):
+        told(seq, first)
+    told(3, "new")
+    assert [one["id"] for one in await received(subscription)] == [f"{first}.4", "new.3"]
 
 
 async def test_subscribers_are_limited_and_a_place_is_free_again() -> None:

@@ -18,6 +18,7 @@ from streamsvc.events.subscription import Subscription
 from streamsvc.service import app, event_routes
 from streamsvc.service.audience import audience_of
 from streamsvc.service.event_routes import EventQuery
+from tests.builders.cluster import until as connected
 from tests.builders.fake_service import at_the_door
 from tests.builders.service import VALIDATOR, error_of, open_session, serving, socket_of, until
 
@@ -129,6 +130,22 @@ async def test_who_resumes_past_what_is_stored_is_told_the_gap_before_the_rest(
         told, *_ = await missed("?after=700&epoch=0", 2)
         assert (told["type"], told["reason"]) == ("log.gap", "new_epoch")
         assert (await missed(f"?after={log.seq - 1}", 1))[0]["seq"] == log.seq, "no gap, and nothing is told"
+
+
+async def test_who_has_seen_more_than_this_node_has_heard_of_gets_nothing_twice(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path) as (service, place, client):
+        session = await open_session(client, no_store=True)
+        log = service.sessions.find(session).log
+        ahead = log.seq + 2
+        async with (
+            socket_of(place, session, f"?epoch={log.epoch}&after={ahead}") as events,
+            socket_of(place, session, f"?after={ahead}") as bold,  # without an epoch it may mean another
+        ):
+            await connected(lambda: len(log._subscribers) == 2)
+            for _ in range(3):
+                log.emit("speech.started", {})
+            assert json.loads(await events.recv())["seq"] == ahead + 1
+            assert json.loads(await bold.recv())["seq"] == ahead - 1
 
 
 async def test_what_is_told_before_a_socket_is_closed_is_an_event_of_the_schema(tmp_path: Path) -> None:
