@@ -124,7 +124,7 @@ def test_label_values_in_rules_are_values_that_the_source_sets() -> None:
 
 def test_counters_whose_increase_is_an_alert_begin_at_zero() -> None:
     # Else their first event would be no increase. streamsvc_worker_restarts begins with its worker.
-    begun = {f"{counter._name}_total": set(values) for counter, values in metrics.BEGUN.items()}
+    begun = {f"{counter._name}_total": set(values) for counter, values in metrics.KNOWN_LABELS.items()}
     labelled = {
         f"{metric._name}_total"
         for metric in vars(metrics).values()
@@ -149,7 +149,7 @@ def test_label_values_that_the_source_counts_begin_at_zero() -> None:
         ("speech", r"metrics\.speech\.labels"),
     ):
         values = set(re.findall(attribute + r'\("(\w+)"\)', source))
-        assert values and values <= set(metrics.BEGUN[getattr(metrics, name)])
+        assert values and values <= set(metrics.KNOWN_LABELS[getattr(metrics, name)])
 
 
 def test_the_budget_of_the_rules_is_that_of_the_settings() -> None:

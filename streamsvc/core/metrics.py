@@ -215,7 +215,7 @@ build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 # Counters begin at 0 for each label value that is known. Prometheus sees no increase where a series begins
 # with its first event, so that an alert of that event would not fire
 # (prometheus.io/docs/practices/instrumentation, "Avoid missing metrics").
-BEGUN: Mapping[Counter, Sequence[str]] = {
+KNOWN_LABELS: Mapping[Counter, Sequence[str]] = {
     sessions_rejected: ("capacity", "budget", "unpublished", "token_share", "draining"),
     connections_refused: ("total", "address", "token", "header_seconds", "slow_reader"),
     frames: ("dropped_audio", "dropped_video", "dropped_chunks"),
@@ -228,7 +228,7 @@ BEGUN: Mapping[Counter, Sequence[str]] = {
     cluster_dropped: ("thumbnail", "ephemeral"),
     spans: ("exported", "queue", "refused", "ended"),
 }
-for _counter, _values in BEGUN.items():
+for _counter, _values in KNOWN_LABELS.items():
     for _value in _values:
         _counter.labels(_value)
 # Memory, processor time, start time, open descriptors and their limit.

@@ -19,7 +19,7 @@ _MAX_AGE = "7200"  # seconds that a browser may remember a preflight; Chromium's
 _SENT_FROM = "streamsvc.sent_from"  # key in an ASGI scope: origin of the page that another node has sent here
 
 
-def send_here(scope: Scope, origin: str) -> None:
+def note_sent_here(scope: Scope, origin: str) -> None:
     """Note the origin of the page that another node has sent here; "": it is no page."""
     scope[_SENT_FROM] = origin
 

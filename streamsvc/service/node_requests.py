@@ -18,7 +18,7 @@ from streamsvc.core.errors import StreamsvcError, TooLarge, Unauthorized
 from streamsvc.core.types import Grants
 from streamsvc.service.auth import Auth
 from streamsvc.service.cluster_part import ClusterPart
-from streamsvc.service.cors import send_here
+from streamsvc.service.cors import note_sent_here
 from streamsvc.service.http_server import Connections
 from streamsvc.service.node_signature import HEADER, Asker, Ticket
 from streamsvc.service.request_guard import given
@@ -80,7 +80,7 @@ class NodeRequests:
             return given(body, receive)
         if path.startswith("/whip") and b"ticket=" in scope["query_string"]:
             if scope["method"] == "OPTIONS":  # a preflight: the ticket is used up by what follows
-                send_here(scope, self._shown(scope, path).origin)
+                note_sent_here(scope, self._shown(scope, path).origin)
             elif scope["method"] == "POST":
                 await self._use(scope, path)
         return receive
@@ -93,7 +93,7 @@ class NodeRequests:
         """Give a request the grants of its ticket, once. Raises Unauthorized, ClusterUnavailable."""
         scope[_TICKET] = True
         ticket = self._shown(scope, path)
-        send_here(scope, ticket.origin)
+        note_sent_here(scope, ticket.origin)
         self._check_valid(ticket.grants)
         redis = self._cluster.redis
         if not await redis.once(redis.key("ticket", ticket.id), ticket.seconds):

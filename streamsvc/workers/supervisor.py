@@ -72,7 +72,7 @@ class Worker:
         self.failure: StreamsvcError | None = None  # why the last start failed
         self.options = dict(options)
         self._job = Job(name, self.roles, self.options, nice, self.program)
-        metrics.worker_restarts.labels(name)  # begins at 0 (metrics.BEGUN)
+        metrics.worker_restarts.labels(name)  # begins at 0 (metrics.KNOWN_LABELS)
         self._keeps_spare = spare
         self._spare: asyncio.Task[WorkerProcess] | None = None
         self._start_requested = asyncio.Event()

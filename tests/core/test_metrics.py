@@ -91,7 +91,9 @@ def test_counters_with_known_labels_begin_at_zero_before_anything_happens() -> N
         if sample.name.endswith("_total") and sample.value == 0
         for value in sample.labels.values()
     }
-    assert begun == {(counter._name, value) for counter, values in metrics.BEGUN.items() for value in values}
+    assert begun == {
+        (counter._name, value) for counter, values in metrics.KNOWN_LABELS.items() for value in values
+    }
     assert ("streamsvc_recordings_stopped", "limit") in begun
 
 

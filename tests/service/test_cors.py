@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from streamsvc.service.cors import Cors, send_here
+from streamsvc.service.cors import Cors, note_sent_here
 from tests.builders.service import open_session, serving
 
 PAGE = "https://app.example"
@@ -108,7 +108,7 @@ async def test_a_page_that_another_node_has_sent_here_reads_the_answer(
             await Response(status_code=204)(scope, receive, send)
 
         async def with_ticket(scope: Scope, receive: Receive, send: Send) -> None:
-            send_here(scope, sent_from)
+            note_sent_here(scope, sent_from)
             await Cors(application, origins)(scope, receive, send)
 
         async with httpx.AsyncClient(

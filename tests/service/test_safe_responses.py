@@ -21,7 +21,7 @@ from streamsvc.core.config import Server
 from streamsvc.core.errors import NotFound, Unauthorized
 from streamsvc.service import app, http_server
 from streamsvc.service.auth import Auth
-from streamsvc.service.cors import send_here
+from streamsvc.service.cors import note_sent_here
 from streamsvc.service.safe_responses import SafeResponses
 from streamsvc.service.service import Service
 from tests.builders.service import serving
@@ -54,7 +54,7 @@ async def sent(
     asked = {"host": "127.0.0.1"} | (headers or {})
     raw = [(name.encode(), value.encode()) for name, value in asked.items()]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": raw}
-    send_here(scope, sent_from)
+    note_sent_here(scope, sent_from)
     await SafeResponses(application, Auth(Server()), lambda: nodes)(scope, receive, send)
     return messages
 
